@@ -1,0 +1,3 @@
+//! vsg-lab.
+
+fn main() {}
