@@ -1,0 +1,159 @@
+//! Services among themselves: bodies of broker messages, one enum for each receiving SAP.
+
+use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::vem::FlowEvent;
+
+/// To `policy_engine`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPolicyEngine {
+    /// From `vem_mgr`: decide. A request; answered by [`FromPolicyEngine::Decided`].
+    Decide {
+        /// Module that asks.
+        module: ModuleNumber,
+        /// At most [`crate::vem::BATCH_MAX`].
+        requests: Vec<crate::vem::DecisionRequest>,
+    },
+    /// From `vem_mgr`: lives of flows. A notification.
+    Report {
+        /// Module that reports.
+        module: ModuleNumber,
+        /// At most [`crate::vem::BATCH_MAX`].
+        flows: Vec<crate::vem::FlowReport>,
+    },
+    /// From `vshd`: `show policy-engine stats`.
+    Stats,
+    /// From `vshd`: `show service-path connection`.
+    Connections,
+    /// From `vem_mgr`: a canary through the decision path.
+    Canary {
+        /// Echoed.
+        sequence: u64,
+    },
+}
+
+/// Answers of `policy_engine`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromPolicyEngine {
+    /// Verdicts, under this epoch; empty when the node is not active.
+    Decided {
+        /// The epoch they were decided under.
+        epoch: Epoch,
+        /// One for each request.
+        decisions: Vec<crate::vem::Decision>,
+    },
+    /// `show policy-engine stats`: rows of name, count, action.
+    Stats(Vec<PolicyStat>),
+    /// `show service-path connection`.
+    Connections(Vec<Connection>),
+    /// Answers [`ToPolicyEngine::Canary`].
+    Canary {
+        /// Echoed.
+        sequence: u64,
+    },
+    /// To `vem_mgr`, a notification: the policy in force has this number.
+    Generation(Generation),
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStat {
+    /// `policy/rule@org`, as shown.
+    pub name: String,
+    /// Decisions.
+    pub count: u64,
+    /// `Permit`, `Drop`, `Log, Permit` …; empty for a policy's sum.
+    pub action: String,
+}
+
+/// One live connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Module that carries it.
+    pub module: ModuleNumber,
+    /// Port it was decided for.
+    pub port: String,
+    /// The flow.
+    pub flow: FlowKey,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Policy that decided it.
+    pub generation: Generation,
+    /// What was decided from.
+    pub attributes: FlowAttributes,
+    /// Last event reported.
+    pub event: FlowEvent,
+}
+
+/// To `vem_mgr`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToVemMgr {
+    /// From `vshd`: the VEM rows of `show module`.
+    Modules,
+    /// From `policy_engine`.
+    PolicyEngine(FromPolicyEngine),
+}
+
+/// Answers of `vem_mgr`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromVemMgr {
+    /// One row per registered VEM.
+    Modules(Vec<Module>),
+}
+
+/// One VEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its number.
+    pub module: ModuleNumber,
+    /// Host name.
+    pub host: String,
+    /// Ports.
+    pub ports: u16,
+    /// `ok`, or why not.
+    pub status: String,
+    /// Address it connects from, empty while away.
+    pub address: String,
+    /// Identity.
+    pub fingerprint: String,
+}
+
+/// To `cfgmgr`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToCfgmgr {
+    /// Lines of one configuration session, from global configuration mode; all or nothing.
+    Apply {
+        /// In the original's grammar.
+        lines: Vec<String>,
+        /// Who, for the log.
+        user: String,
+    },
+    /// The running configuration as text.
+    Running,
+    /// The startup configuration as text.
+    Startup,
+    /// `copy running-config startup-config`.
+    Save,
+}
+
+/// Answers of `cfgmgr`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromCfgmgr {
+    /// Committed, and how far.
+    Committed {
+        /// Level reached.
+        reached: crate::checkpoint::Acknowledgement,
+    },
+    /// Nothing changed.
+    Refused {
+        /// Index of the offending line.
+        line: u32,
+        /// Byte of the caret in it.
+        column: u32,
+        /// What is wrong, in the original's style, without the caret line.
+        message: String,
+    },
+    /// A configuration.
+    Text(String),
+}

@@ -1,0 +1,270 @@
+//! System Manager ↔ one service, over the socket pair the service inherits.
+//!
+//! This path stands below `mts`: roles, readiness, redundancy questions of `vshd` and log records
+//! travel here, and go on while the broker is dead.
+
+use model::{Epoch, Incarnation, LinkId, Lsn, PairId, Role, ServiceName, Slot};
+use serde::{Deserialize, Serialize};
+
+use crate::log::LogRecord;
+
+/// What a node does at the moment, as its services are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Activity {
+    /// Not settled: hold everything.
+    Idle,
+    /// Run hot, apply checkpoints, answer nobody.
+    Standby,
+    /// Decide, under this epoch.
+    Active(Epoch),
+    /// Finish what is in flight, begin nothing, say when done (switchover).
+    Quiesce(Epoch),
+}
+
+/// What a service must know of the node, sent at start and at each change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posture {
+    /// Counts changes; echoed in [`FromService::Applied`].
+    pub sequence: u64,
+    /// What the node does.
+    pub activity: Activity,
+    /// This node's start.
+    pub incarnation: Incarnation,
+    /// This node's place.
+    pub slot: Slot,
+    /// Whether the peer's System Manager is connected and follows or leads us.
+    pub peer_connected: bool,
+    /// Whether configuration commits must wait for the standby (`replicated`).
+    pub redundant: bool,
+}
+
+/// From the System Manager to a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToService {
+    /// What the node does now. The first message after the handshake.
+    Posture(Posture),
+    /// Answers [`FromService::Ask`].
+    Answer {
+        /// The question's number.
+        question: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A log line for open consoles (`vshd` only).
+    Console(String),
+    /// Finish and exit within the stop deadline.
+    Stop,
+}
+
+/// From a service to the System Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromService {
+    /// First message: who this is. `SRV_STATE_HANDSHAKED` from here.
+    Handshake {
+        /// Its name.
+        service: ServiceName,
+    },
+    /// Its work loop has turned; sent every heartbeat period.
+    Heartbeat {
+        /// Counts turns of the work loop.
+        turns: u64,
+    },
+    /// The posture with this number is in force; a standby service is hot, a quiesced one drained.
+    Applied {
+        /// [`Posture::sequence`].
+        sequence: u64,
+    },
+    /// How far synchronisation is (`pss` only), at each change, at most every 10 ms.
+    Sync(SyncReport),
+    /// What the VEMs know (`vem_mgr` only), at each change.
+    Vems(VemReport),
+    /// A finished canary decision (`policy_engine` only).
+    Canary {
+        /// Counts them.
+        finished: u64,
+    },
+    /// Before the first commit without the standby: may proceed only when answered.
+    AskAlone {
+        /// Echoed as [`Answer::Done`].
+        question: u64,
+    },
+    /// A question or command.
+    Ask {
+        /// Chosen by the service, echoed.
+        question: u64,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// A line for the log.
+    Log(LogRecord),
+}
+
+/// Synchronisation as `pss` measures it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncReport {
+    /// Last commit here.
+    pub lsn: Lsn,
+    /// Last commit of the active that is durable here (standby), or there (active).
+    pub acked: Lsn,
+    /// Bulk sync has ended (standby) or the standby has said so (active).
+    pub bulk_done: bool,
+    /// Canonical hash of the running configuration.
+    pub config_hash: u64,
+}
+
+/// What `vem_mgr` knows of the VEMs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VemReport {
+    /// VEMs in the replicated inventory.
+    pub registered: u16,
+    /// VEMs connected to this node now.
+    pub connected: u16,
+    /// Highest epoch any of them has told.
+    pub highest_epoch: Epoch,
+    /// A VEM refused our claim as a clone's.
+    pub clone_seen: bool,
+}
+
+/// A question or command to the System Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// `show system redundancy status`.
+    RedundancyStatus,
+    /// `show redundancy heartbeat`.
+    HeartbeatStatus,
+    /// `show processes`.
+    Processes,
+    /// `show logging`: the last `lines`.
+    Logging {
+        /// How many, at most [`LOG_LINES_MAX`].
+        lines: u16,
+    },
+    /// `system switchover`.
+    Switchover,
+    /// `system redundancy role`.
+    SetRole(Role),
+    /// `ha-pair id`.
+    SetPairId(PairId),
+    /// `system redundancy heartbeat`.
+    SetHeartbeat {
+        /// Milliseconds, 10 to 10,000.
+        interval_ms: u32,
+        /// Beats that may be missed before the peer counts as dead, 2 to 20.
+        misses: u8,
+    },
+    /// `reload`, answered before it happens.
+    Reload,
+    /// Lead although the peer cannot be asked (`force-active`).
+    ForceActive,
+}
+
+/// Most lines of one `show logging`.
+pub const LOG_LINES_MAX: u16 = 1000;
+
+/// Answer of the System Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done, or begun.
+    Done,
+    /// Refused, in the words the operator sees.
+    Refused(String),
+    /// See [`Ask::RedundancyStatus`].
+    RedundancyStatus(Box<RedundancyStatus>),
+    /// See [`Ask::HeartbeatStatus`].
+    HeartbeatStatus(HeartbeatStatus),
+    /// See [`Ask::Processes`].
+    Processes(Vec<Process>),
+    /// See [`Ask::Logging`].
+    Logging(Vec<String>),
+}
+
+/// What `show system redundancy status` is rendered from (behaviour §1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedundancyStatus {
+    /// Configured role.
+    pub administrative_role: Role,
+    /// Role in force.
+    pub operational_role: Role,
+    /// Operational mode is HA (else None): the pair is synchronised.
+    pub mode_ha: bool,
+    /// This node's place.
+    pub slot: Slot,
+    /// This node.
+    pub this: SupervisorStatus,
+    /// The other one; `None` is *Not present*.
+    pub other: Option<SupervisorStatus>,
+    /// The epoch in force or last seen.
+    pub epoch: Epoch,
+    /// Why this node waits, is isolated or not stable; empty when there is nothing to say.
+    pub reason: String,
+    /// Pair ID, if one is set.
+    pub pair: Option<PairId>,
+}
+
+/// One supervisor's three states, in the original's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorStatus {
+    /// `Active`, `Standby`, `Initializing` …
+    pub redundancy_state: String,
+    /// `Active`, `HA standby`, `Offline`, `Unknown`.
+    pub supervisor_state: String,
+    /// `Active with HA standby` …
+    pub internal_state: String,
+}
+
+/// `show redundancy heartbeat`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatStatus {
+    /// Our interval and misses, then those in force (the larger of both sides).
+    pub interval_ms: u32,
+    /// See `interval_ms`.
+    pub misses: u8,
+    /// Hold time in force (milliseconds).
+    pub hold_time_ms: u32,
+    /// Whether the heartbeat thread got real-time scheduling, and why not.
+    pub real_time: Result<(), String>,
+    /// One row per link.
+    pub links: Vec<LinkStatus>,
+}
+
+/// One HA link as measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Which.
+    pub link: LinkId,
+    /// Its name in the configuration file.
+    pub name: String,
+    /// Heard within the hold time.
+    pub up: bool,
+    /// Beats sent, received, lost (gaps of the sequence), refused (bad tag, replay).
+    pub sent: u64,
+    /// See `sent`.
+    pub received: u64,
+    /// See `sent`.
+    pub lost: u64,
+    /// See `sent`.
+    pub refused: u64,
+    /// Last round trip (microseconds).
+    pub round_trip_us: u64,
+    /// Largest deviation of an arrival from the interval in the last 1000 beats (microseconds).
+    pub jitter_us: u64,
+    /// Since the last beat heard (milliseconds); `None` before the first.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// One row of `show processes`; PIDs are the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// `None` is a service that does not run.
+    pub pid: Option<u32>,
+    /// `S`, `R`, `NR`, `ER` …
+    pub state: String,
+    /// Program counter, hex, `None` where the kernel does not tell.
+    pub pc: Option<String>,
+    /// Times started.
+    pub start_count: u32,
+    /// Terminal, `None` for a daemon.
+    pub tty: Option<String>,
+    /// Name.
+    pub name: String,
+}

@@ -1,0 +1,156 @@
+//! Host agent ↔ `vem_mgr`: attachment, epoch claims, decisions, reports.
+//!
+//! A VEM keeps one TLS connection to each node of the pair, active and standby alike, and obeys
+//! the one whose claim bears the highest epoch it has seen.
+
+use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// Most items of a batched message; bounds one frame to well below the frame limit.
+pub const BATCH_MAX: usize = 256;
+
+/// From a VEM to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromVem {
+    /// First message of a connection.
+    Hello {
+        /// Name of the host, for display.
+        host: String,
+        /// Highest epoch the VEM has obeyed, durably.
+        highest_epoch: Epoch,
+        /// Names and profiles of the protected ports.
+        ports: Vec<Port>,
+    },
+    /// The claim was the highest seen, is durable, and is obeyed from now on.
+    ClaimAccepted {
+        /// The epoch claimed.
+        epoch: Epoch,
+    },
+    /// The claim was refused.
+    ClaimRefused {
+        /// The epoch claimed.
+        epoch: Epoch,
+        /// The VEM's highest epoch.
+        highest_epoch: Epoch,
+        /// True if the claim is a clone of an epoch already obeyed.
+        clone: bool,
+    },
+    /// Asks for verdicts.
+    Decide(Vec<DecisionRequest>),
+    /// Tells of flows that began, ended or idled out.
+    Report {
+        /// At most [`BATCH_MAX`].
+        flows: Vec<FlowReport>,
+        /// Reports dropped since the last message because the queue was full.
+        lost: u64,
+    },
+    /// Answers [`ToVem::Probe`].
+    Alive {
+        /// The probe's number.
+        sequence: u64,
+        /// Highest epoch obeyed.
+        highest_epoch: Epoch,
+        /// Whether the active of that epoch has been heard within a hold time.
+        active_heard: bool,
+    },
+}
+
+/// A protected port, as shown by `show module`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Name in the host agent's configuration.
+    pub name: String,
+    /// Security profile bound to it.
+    pub profile: String,
+}
+
+/// One undecided (or to be revalidated) flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRequest {
+    /// Chosen by the VEM, unique within its run; echoed.
+    pub request: u64,
+    /// Name of the port.
+    pub port: String,
+    /// What the decision is made from.
+    pub attributes: FlowAttributes,
+    /// True if the flow already has a verdict of an older generation.
+    pub revalidation: bool,
+}
+
+/// One verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The request's number.
+    pub request: u64,
+    /// What to do with the flow.
+    pub verdict: Verdict,
+    /// The policy it was decided under.
+    pub generation: Generation,
+}
+
+/// Life of one flow, from the VEM that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowReport {
+    /// Name of the port.
+    pub port: String,
+    /// The flow as its first packet travelled.
+    pub flow: FlowKey,
+    /// What happened.
+    pub event: FlowEvent,
+    /// Packets and bytes, both directions together, until now.
+    pub packets: u64,
+    /// See `packets`.
+    pub bytes: u64,
+}
+
+/// What a [`FlowReport`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FlowEvent {
+    /// A verdict was installed.
+    Installed,
+    /// Both ends closed, or a reset was seen.
+    Closed,
+    /// No packet for the flow's idle time.
+    Idle,
+}
+
+/// From a node to a VEM. Every message that asks for obedience bears the sender's epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToVem {
+    /// Answers [`FromVem::Hello`].
+    Welcome {
+        /// The number this VEM is shown under.
+        module: ModuleNumber,
+    },
+    /// The sender is active under this epoch.
+    Claim {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Its current policy.
+        generation: Generation,
+    },
+    /// The sender stops acting (switchover, yield); the epoch stays the highest seen.
+    Release {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// Verdicts.
+    Decided {
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// At most [`BATCH_MAX`].
+        decisions: Vec<Decision>,
+    },
+    /// The policy changed: older verdicts are to be asked for again.
+    Generation {
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// The new generation.
+        generation: Generation,
+    },
+    /// Asks for a sign of life.
+    Probe {
+        /// Echoed.
+        sequence: u64,
+    },
+}
