@@ -1,0 +1,35 @@
+//! What a node remembers of itself: the content of the node file.
+
+use model::{Epoch, NodeKey, PairId, Role};
+use serde::{Deserialize, Serialize};
+
+/// Reset reasons kept (behaviour §6 shows the last four; issue: ten).
+pub const RESET_REASONS_MAX: usize = 10;
+
+/// The node's own durable state; never replicated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Configured role.
+    pub role: Role,
+    /// Pair ID.
+    pub pair: Option<PairId>,
+    /// The peer's pinned identity.
+    pub peer: Option<NodeKey>,
+    /// Pinned identities of host agents.
+    pub vems: Vec<NodeKey>,
+    /// Heartbeat interval in milliseconds; 0 is the default profile.
+    pub interval_ms: u32,
+    /// Beats that may be missed; 0 is the default profile.
+    pub misses: u8,
+    /// Highest epoch seen from anybody.
+    pub highest_epoch: Epoch,
+    /// The highest epoch this node has reserved or used, so that none is used twice.
+    pub reserved_epoch: Epoch,
+    /// This node committed without a standby since they last were synchronised, or is free to
+    /// lead by itself.
+    pub alone: bool,
+    /// It has been part of a pair: booting by itself it must ask before it leads.
+    pub paired: bool,
+    /// Newest last.
+    pub reset_reasons: Vec<String>,
+}
