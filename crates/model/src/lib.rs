@@ -3,6 +3,7 @@
 //! Nothing here does anything: these are values with their order, their limits and their
 //! spelling. Time is monotonic and passed in; wall time has no type here on purpose.
 
+mod condition;
 mod epoch;
 mod flow;
 mod identity;
@@ -10,6 +11,10 @@ mod place;
 mod service;
 mod time;
 
+pub use condition::{
+    Action, Attribute, Condition, ConditionError, Field, InspectedProtocol, MatchCriteria,
+    OBJECT_NAME_MAX_BYTES, ObjectName, ObjectNameError, Side, Test, Value,
+};
 pub use epoch::{Epoch, Incarnation};
 pub use flow::{Direction, FlowAttributes, FlowKey, Generation, Protocol, Verdict};
 pub use identity::{NodeKey, ParseNodeKeyError};
