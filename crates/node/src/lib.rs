@@ -1,1 +1,11 @@
-//! node.
+//! One gateway as its processes run it: the services as pure values, and the cores joined.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`service`] | the one shape of a service: inputs, outputs, deadlines |
+//! | [`checkpoint_client`] | a service's book-keeping of its requests to `pss` |
+//! | [`services`] | the services themselves |
+
+pub mod checkpoint_client;
+pub mod service;
+pub mod services;

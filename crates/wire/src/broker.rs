@@ -64,3 +64,29 @@ pub enum BrokerFrame {
     /// Broker to client: whether the peer's broker is connected; sent at bind and on change.
     PeerConnected(bool),
 }
+
+/// Encodes the body of a [`Message`]: one of the enums of [`crate::service`] or
+/// [`crate::checkpoint`].
+///
+/// Senders bound what they put into one; the broker refuses more than [`BODY_MAX_BYTES`].
+#[must_use]
+pub fn encode_body<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("a Vec grows and our messages have no unsized sequences")
+}
+
+/// Decodes the body of a [`Message`].
+///
+/// # Errors
+/// If the bytes are not exactly one `T`.
+pub fn decode_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, crate::DecodeError> {
+    let (message, rest) =
+        postcard::take_from_bytes(body).map_err(crate::DecodeError::Body)?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(crate::DecodeError::Length {
+            announced: body.len() - rest.len(),
+            present: body.len(),
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! A service's book-keeping of its requests to `pss`.
