@@ -1,0 +1,192 @@
+//! What a command answers: typed, with a text layout and a JSON form of the same value.
+//!
+//! The layouts are the original's where one is known; each type says so.
+
+mod connection;
+mod heartbeat;
+mod module;
+mod policy;
+mod process;
+mod redundancy;
+mod uptime;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use connection::{ConnectionRow, Connections};
+pub use heartbeat::{HeartbeatStatus, LinkHeartbeat, LinkTraffic, RedundancyTraffic};
+pub use module::{ModuleRow, ModuleStatus, Modules};
+pub use policy::{PolicyStats, PolicyStatsRow, RuleStatsRow};
+pub use process::{ProcessRow, ProcessState, Processes};
+pub use redundancy::{
+    InternalState, OtherSupervisor, RedundancyMode, RedundancyState, RedundancyStatus, Supervisor,
+    SupervisorState,
+};
+pub use uptime::{RedundancyReport, Uptime};
+pub use version::Version;
+
+/// Said when a switchover is refused because the standby is not stable (chapter, "Manually
+/// Switching").
+pub const SWITCHOVER_REFUSED: &str =
+    "Failed to switchover (standby not ready to takeover in vdc 1)";
+
+/// Printed before [`RELOAD_QUESTION`] when running and startup configuration differ.
+pub const UNSAVED_WARNING: &str = "!!!WARNING! there is unsaved configuration!!!";
+
+/// Asked by `reload`; the default is no.
+pub const RELOAD_QUESTION: &str = "This command will reboot the system. (y/n)?  [n] ";
+
+/// Said when a role change waits for the next reload (chapter: primary to secondary).
+pub const ROLE_ON_RELOAD: &str = "Setting will be activated on next reload.";
+
+/// Hashes of a full progress bar.
+const PROGRESS_HASHES: usize = 40;
+
+/// Printed by `attach module N` before the session begins.
+#[must_use]
+pub fn attach_banner(module: model::ModuleNumber) -> String {
+    format!(
+        "Attaching to module {} ...\nTo exit type 'exit', to abort type '$.'\n",
+        module.0
+    )
+}
+
+/// True if `answer` to a `(y/n)` question means yes; an empty line is the default, no.
+#[must_use]
+pub fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES")
+}
+
+/// How far a configuration change got before it was acknowledged (design §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitLevel {
+    /// Durable on this node only.
+    Local,
+    /// Durable on both nodes.
+    Replicated,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A configuration line took effect.
+    Committed {
+        /// How far it got.
+        level: CommitLevel,
+    },
+    /// `show running-config`, `show startup-config`: the rendered text.
+    Configuration {
+        /// With its header, one line after the other.
+        text: String,
+    },
+    /// `show running-config diff`: a context diff; empty if nothing differs.
+    ConfigurationDiff {
+        /// The diff.
+        text: String,
+    },
+    /// `show service-path connection`.
+    Connections(Connections),
+    /// `copy running-config startup-config` has finished.
+    Copied,
+    /// Done, nothing to say.
+    Done,
+    /// `show redundancy heartbeat`.
+    Heartbeat(HeartbeatStatus),
+    /// `show logging`: the newest lines, oldest of them first.
+    Log {
+        /// Whole lines, without their line ends.
+        lines: Vec<String>,
+    },
+    /// A sentence for the operator.
+    Message {
+        /// The sentence.
+        text: String,
+    },
+    /// `show module`.
+    Modules(Modules),
+    /// `show policy-engine stats`.
+    PolicyStats(PolicyStats),
+    /// `show processes`.
+    Processes(Processes),
+    /// `show redundancy status`.
+    RedundancyReport(RedundancyReport),
+    /// `show redundancy traffic`.
+    RedundancyTraffic(RedundancyTraffic),
+    /// `show system redundancy status`.
+    SystemRedundancyStatus(RedundancyStatus),
+    /// `show system uptime`.
+    SystemUptime(Uptime),
+    /// `show version`.
+    Version(Version),
+}
+
+impl Answer {
+    /// The text an operator sees; each line ends with a line feed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Committed {
+                level: CommitLevel::Replicated,
+            }
+            | Self::Done => String::new(),
+            Self::Committed {
+                level: CommitLevel::Local,
+            } => "Committed on this node only (local): the standby has not confirmed it.\n".into(),
+            Self::Configuration { text } | Self::ConfigurationDiff { text } => with_end(text),
+            Self::Connections(answer) => answer.text(),
+            Self::Copied => progress_bar(100) + "\n",
+            Self::Heartbeat(answer) => answer.text(),
+            Self::Log { lines } => lines.iter().map(|line| format!("{line}\n")).collect(),
+            Self::Message { text } => with_end(text),
+            Self::Modules(answer) => answer.text(),
+            Self::PolicyStats(answer) => answer.text(),
+            Self::Processes(answer) => answer.text(),
+            Self::RedundancyReport(answer) => answer.text(),
+            Self::RedundancyTraffic(answer) => answer.text(),
+            Self::SystemRedundancyStatus(answer) => answer.text(),
+            Self::SystemUptime(answer) => answer.text(),
+            Self::Version(answer) => answer.text(),
+        }
+    }
+
+    /// The same value as JSON, indented: `{"system_redundancy_status": {…}}`.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let json = serde_json::to_string_pretty(self);
+        json.expect("invariant: answers hold only strings, numbers and lists of them") + "\n"
+    }
+
+    /// What is printed: text or JSON, through the filters.
+    #[must_use]
+    pub fn render(&self, filters: &[crate::Filter]) -> String {
+        let json = filters.contains(&crate::Filter::Json);
+        let whole = if json { self.json() } else { self.text() };
+        crate::pipe::apply(filters, &whole)
+    }
+}
+
+/// `[####…] 40%`: the progress bar of `copy`, without line end. The original redraws it in place.
+#[must_use]
+pub fn progress_bar(percent: u8) -> String {
+    let percent = usize::from(percent.min(100));
+    let hashes = PROGRESS_HASHES * percent / 100;
+    format!("[{:<PROGRESS_HASHES$}] {percent:>3}%", "#".repeat(hashes))
+}
+
+fn with_end(text: &str) -> String {
+    if text.is_empty() || text.ends_with('\n') {
+        text.to_owned()
+    } else {
+        format!("{text}\n")
+    }
+}
+
+/// A heading and its rule of as many dashes.
+fn heading(text: &str) -> String {
+    format!("{text}\n{}\n", "-".repeat(text.len()))
+}

@@ -1,0 +1,139 @@
+//! `show redundancy heartbeat` and `show redundancy traffic`. No text of the original is known;
+//! the field names follow its `show system internal redundancy info` where they fit.
+
+use serde::{Deserialize, Serialize};
+
+use super::heading;
+
+/// One HA link, as the heartbeats see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkHeartbeat {
+    /// `control`, `management`, or as configured.
+    pub name: String,
+    /// True if a heartbeat was heard within the hold time.
+    pub heard: bool,
+    /// Milliseconds since the last one; `None` if there never was one.
+    pub last_heard_ms: Option<u64>,
+    /// Heartbeats sent since start.
+    pub sent: u64,
+    /// Genuine heartbeats received since start.
+    pub received: u64,
+    /// Gaps in the peer's sequence numbers since start.
+    pub lost: u64,
+    /// Datagrams refused: bad tag, replayed, malformed, another pair.
+    pub refused: u64,
+}
+
+/// The answer to `show redundancy heartbeat`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatStatus {
+    /// `default`, `fast`, `vm-safe` or `explicit`.
+    pub profile: String,
+    /// This node's configured interval, in milliseconds.
+    pub interval_ms: u32,
+    /// Misses until silence.
+    pub misses: u8,
+    /// The interval the peer states; `None` before contact.
+    pub peer_interval_ms: Option<u32>,
+    /// The time of silence that counts as death, from the larger interval.
+    pub hold_time_ms: u32,
+    /// Whether the kernel granted real-time scheduling.
+    pub realtime: bool,
+    /// Whether the last canary through the decision path came back in time; `None` before one.
+    pub canary_ok: Option<bool>,
+    /// Each link, in the order of the configuration.
+    pub links: Vec<LinkHeartbeat>,
+}
+
+impl HeartbeatStatus {
+    /// Own layout.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let peer = self
+            .peer_interval_ms
+            .map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let canary = match self.canary_ok {
+            None => "not yet",
+            Some(true) => "ok",
+            Some(false) => "overdue",
+        };
+        let mut text = heading("Redundancy heartbeat");
+        let mut line = |label: &str, value: &str| text += &format!("{label:>20}:   {value}\n");
+        line("Profile", &self.profile);
+        line(
+            "Interval",
+            &format!("{} ms, {} misses", self.interval_ms, self.misses),
+        );
+        line("Peer interval", &peer);
+        line("Hold time", &format!("{} ms", self.hold_time_ms));
+        line(
+            "Real-time",
+            if self.realtime { "granted" } else { "refused" },
+        );
+        line("Decision canary", canary);
+        text += "\nLink          State   Last heard        Sent    Received      Lost   Refused\n";
+        text += "------------  ------  ----------  ----------  ----------  --------  --------\n";
+        for link in &self.links {
+            let last = link
+                .last_heard_ms
+                .map_or("never".to_owned(), |ms| format!("{ms} ms"));
+            text += &format!(
+                "{:<12}  {:<6}  {last:>10}  {:>10}  {:>10}  {:>8}  {:>8}\n",
+                link.name,
+                if link.heard { "up" } else { "silent" },
+                link.sent,
+                link.received,
+                link.lost,
+                link.refused,
+            );
+        }
+        text
+    }
+}
+
+/// The bulk traffic on one HA link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTraffic {
+    /// As configured.
+    pub name: String,
+    /// What the counters count: `control`, `broker`, `heartbeat` …
+    pub kind: String,
+    /// Frames sent.
+    pub frames_out: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Frames received.
+    pub frames_in: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+}
+
+/// The answer to `show redundancy traffic`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedundancyTraffic {
+    /// A row for each link and kind.
+    pub links: Vec<LinkTraffic>,
+}
+
+impl RedundancyTraffic {
+    /// Own layout.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text =
+            "Link          Kind        Frames out     Bytes out   Frames in      Bytes in\n"
+                .to_owned();
+        text += "------------  ----------  ----------  ------------  ----------  ------------\n";
+        for link in &self.links {
+            text += &format!(
+                "{:<12}  {:<10}  {:>10}  {:>12}  {:>10}  {:>12}\n",
+                link.name,
+                link.kind,
+                link.frames_out,
+                link.bytes_out,
+                link.frames_in,
+                link.bytes_in
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,250 @@
+//! What an operator can ask for.
+
+use model::{Action, Attribute, Condition, MatchCriteria, ModuleNumber, ObjectName, PairId, Role};
+use serde::{Deserialize, Serialize};
+
+/// One complete command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// `attach module N`: a session on the other supervisor's console.
+    AttachModule(ModuleNumber),
+    /// `configure [terminal]`.
+    Configure,
+    /// `copy running-config startup-config`.
+    CopyRunningToStartup,
+    /// A blank line or a comment (`!`).
+    Empty,
+    /// `end`: back to exec mode.
+    End,
+    /// `exit`: one mode up; in exec mode the session ends.
+    Exit,
+    /// `system redundancy force-active`: lead although this node may not have the newest state.
+    ForceActive,
+    /// `ha-pair id N`: the node's own, never replicated.
+    PairId(PairId),
+    /// `reload`: asks first, then restarts this node.
+    Reload,
+    /// `system redundancy heartbeat …`.
+    SetHeartbeat(HeartbeatSetting),
+    /// `system redundancy role …`.
+    SetRole(Role),
+    /// `show …`.
+    Show(Show),
+    /// A line of configuration, in the mode that [`crate::Invocation::context`] names.
+    Statement(Statement),
+    /// `system switchover`.
+    Switchover,
+}
+
+/// The heartbeat profile asked for (design: fast 3 × 10 ms, default 3 × 100 ms, vm-safe
+/// 3 × 1000 ms, or explicit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeartbeatSetting {
+    /// 3 × 100 ms.
+    Default,
+    /// An interval and a number of misses of one's own.
+    Explicit {
+        /// Milliseconds between heartbeats, 10 to 10,000.
+        interval_ms: u32,
+        /// Misses until the peer counts as silent, 2 to 20.
+        misses: u8,
+    },
+    /// 3 × 10 ms.
+    Fast,
+    /// 3 × 1000 ms.
+    VmSafe,
+}
+
+impl HeartbeatSetting {
+    /// Milliseconds between heartbeats.
+    #[must_use]
+    pub const fn interval_ms(self) -> u32 {
+        match self {
+            Self::Default => 100,
+            Self::Explicit { interval_ms, .. } => interval_ms,
+            Self::Fast => 10,
+            Self::VmSafe => 1000,
+        }
+    }
+
+    /// Misses until the peer counts as silent.
+    #[must_use]
+    pub const fn misses(self) -> u8 {
+        match self {
+            Self::Explicit { misses, .. } => misses,
+            Self::Default | Self::Fast | Self::VmSafe => 3,
+        }
+    }
+}
+
+/// What `show` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Show {
+    /// `show logging [last N]`.
+    Logging {
+        /// How many of the newest lines; `None` is as many as the daemon keeps at hand.
+        last: Option<u32>,
+    },
+    /// `show module`.
+    Module,
+    /// `show policy-engine stats`.
+    PolicyEngineStats,
+    /// `show processes`.
+    Processes,
+    /// `show redundancy heartbeat`.
+    RedundancyHeartbeat,
+    /// `show redundancy status`: the same and the uptimes.
+    RedundancyStatus,
+    /// `show redundancy traffic`.
+    RedundancyTraffic,
+    /// `show running-config`.
+    RunningConfig,
+    /// `show running-config diff`: startup against running.
+    RunningConfigDiff,
+    /// `show service-path connection`.
+    ServicePathConnection,
+    /// `show startup-config`.
+    StartupConfig,
+    /// `show system redundancy status`.
+    SystemRedundancyStatus,
+    /// `show system uptime`.
+    SystemUptime,
+    /// `show version`.
+    Version,
+}
+
+/// What kind of object a configuration line enters or removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// `object-group`.
+    ObjectGroup,
+    /// `policy`.
+    Policy,
+    /// `rule`.
+    Rule,
+    /// `security-profile`.
+    SecurityProfile,
+    /// `zone`.
+    Zone,
+}
+
+impl ObjectKind {
+    /// The grammar's keyword.
+    #[must_use]
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::ObjectGroup => "object-group",
+            Self::Policy => "policy",
+            Self::Rule => "rule",
+            Self::SecurityProfile => "security-profile",
+            Self::Zone => "zone",
+        }
+    }
+}
+
+/// An object of the configuration that is entered (made, if it does not exist).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Object {
+    /// A group of values of one attribute.
+    ObjectGroup {
+        /// Its name.
+        name: ObjectName,
+        /// The attribute, without side, that its expressions test.
+        attribute: Attribute,
+    },
+    /// An ordered list of rules.
+    Policy(ObjectName),
+    /// Conditions and actions.
+    Rule(ObjectName),
+    /// A policy's binding to ports.
+    SecurityProfile(ObjectName),
+    /// A set of addresses.
+    Zone(ObjectName),
+}
+
+impl Object {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> ObjectKind {
+        match self {
+            Self::ObjectGroup { .. } => ObjectKind::ObjectGroup,
+            Self::Policy(_) => ObjectKind::Policy,
+            Self::Rule(_) => ObjectKind::Rule,
+            Self::SecurityProfile(_) => ObjectKind::SecurityProfile,
+            Self::Zone(_) => ObjectKind::Zone,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &ObjectName {
+        match self {
+            Self::ObjectGroup { name, .. }
+            | Self::Policy(name)
+            | Self::Rule(name)
+            | Self::SecurityProfile(name)
+            | Self::Zone(name) => name,
+        }
+    }
+}
+
+/// One line of configuration. Numbers order conditions, expressions and actions; a rule's order
+/// ranks it in its policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Statement {
+    /// `action N …`, in a rule.
+    Action {
+        /// Its number.
+        number: u16,
+        /// What it does.
+        action: Action,
+    },
+    /// `condition N …`, in a zone or a rule.
+    Condition {
+        /// Its number.
+        number: u16,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// `cond-match-criteria: …`, in a zone or a rule.
+    Criteria(MatchCriteria),
+    /// `zone NAME` and its like: makes the object if need be and enters its mode.
+    Enter(Object),
+    /// `hostname NAME`.
+    Hostname(String),
+    /// `match N …`, in an object group.
+    Match {
+        /// Its number.
+        number: u16,
+        /// The expression.
+        condition: Condition,
+    },
+    /// `no action N`.
+    NoAction(u16),
+    /// `no condition N`.
+    NoCondition(u16),
+    /// `no hostname`: back to the default.
+    NoHostname,
+    /// `no match N`.
+    NoMatch(u16),
+    /// `no rule NAME`, in a policy: takes the rule out of it.
+    NoPolicyRule(ObjectName),
+    /// `no policy [NAME]`, in a security profile.
+    NoProfilePolicy,
+    /// `rule NAME order N`, in a policy.
+    PolicyRule {
+        /// The rule.
+        rule: ObjectName,
+        /// Its rank; lower is asked first.
+        order: u16,
+    },
+    /// `policy NAME`, in a security profile.
+    ProfilePolicy(ObjectName),
+    /// `no zone NAME` and its like.
+    Remove {
+        /// The kind.
+        kind: ObjectKind,
+        /// The name.
+        name: ObjectName,
+    },
+}
