@@ -1,3 +1,92 @@
-//! xtask.
+//! `cargo xtask`: every chore of this repository, as one command each.
+//!
+//! | verb | does | writes |
+//! |---|---|---|
+//! | `demo` | the failover story, measured | only under the target folder |
+//! | `test` | everything CI runs | only under the target folder |
+//! | `lab …` | builds release and hands over to `vsg-lab` | what the lab makes |
+//! | `sim …` | builds release and hands over to the simulation | nothing |
+//! | `fix` | formats and applies the linter's suggestions | the sources |
+//!
+//! `fix` is the only verb that changes a file of the clone.
 
-fn main() {}
+mod checks;
+mod demo;
+mod packages;
+mod process;
+mod progress;
+mod stage;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Every chore of this repository, as one command each"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Brings a pair up, breaks it under real traffic, prints what was measured.
+    Demo(demo::Options),
+    /// Formats the sources and applies the linter's suggestions: the only verb that writes them.
+    Fix,
+    /// Builds release and runs `vsg-lab` with the words that follow.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// The words for `vsg-lab`; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Builds release and runs the simulation with the words that follow.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// The words for the simulation; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Runs everything CI runs; with names, only those checks.
+    Test {
+        /// The checks to run, in the order of the list; none means all.
+        #[arg(value_enum)]
+        only: Vec<stage::Stage>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    let workspace = Workspace::discover()?;
+    match verb {
+        Verb::Demo(options) => demo::run(&workspace, &options),
+        Verb::Fix => checks::fix(&workspace),
+        Verb::Lab { words } => {
+            packages::require(packages::LAB)?;
+            workspace.build_release(&workspace::PRODUCT)?;
+            workspace.hand_over("vsg-lab", &words)
+        }
+        Verb::Sim { words } => {
+            workspace.build_release(&["sim"])?;
+            workspace.hand_over("sim", &words)
+        }
+        Verb::Test { only } => checks::test(&workspace, &only),
+    }
+}
