@@ -143,7 +143,8 @@ pub enum Changed {
         /// In order.
         operations: Vec<Operation>,
     },
-    /// Everything was replaced (a bulk sync ended): read again.
+    /// Everything was replaced (a bulk sync ended): read again. A `pss` that has started anew
+    /// sends it to every service, because it does not know who watched: watch and read again.
     Replaced {
         /// Position after it.
         lsn: Lsn,
