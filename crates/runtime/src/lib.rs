@@ -1,1 +1,16 @@
-//! runtime.
+//! The one home of async and system calls: what the pure cores are driven with.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`clock`] | monotonic time, and wall time for display |
+//! | [`identity`] | a node's or host agent's key pair and fingerprint |
+//! | [`tls`] | TLS 1.3 with pinned identities on both sides |
+//! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
+//! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
+
+pub mod clock;
+mod descriptor;
+pub mod identity;
+pub mod seqpacket;
+pub mod stream;
+pub mod tls;

@@ -1,0 +1,421 @@
+//! TLS 1.3 between the parts of a site, mutually authenticated by pinned identities.
+//!
+//! Invariants:
+//! - a connection is handed out only after both sides proved possession of a key whose
+//!   fingerprint is in the other's pin set; names, issuers and dates are not looked at;
+//! - there is no session resumption and no early data, so every connection is proven anew;
+//! - a connection made for one purpose is refused by the port of another (ALPN);
+//! - peers that have not authenticated cost at most [`HANDSHAKES_MAX`] sockets, each for at most
+//!   [`HANDSHAKE_TIMEOUT`].
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use model::NodeKey;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
+    ServerConfig, SignatureScheme,
+};
+use thiserror::Error;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::identity::{Identity, fingerprint_of};
+
+/// A handshake takes a few milliseconds between healthy machines; whoever needs longer is dead,
+/// overloaded or hostile, and tries again.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Unauthenticated peers served at once per endpoint; more wait in the listen queue. A pair and
+/// some hundred hosts that all reconnect at once pass in a second.
+pub const HANDSHAKES_MAX: usize = 32;
+/// A silently dead peer is noticed after this long without an acknowledged byte: short enough
+/// that a VEM looks for the other node, long enough for a routing change.
+const SILENT_PEER_MS: u32 = 3_000;
+/// Idle time before the first keepalive probe, and between probes.
+const KEEPALIVE_S: u32 = 1;
+/// Our certificates carry no useful name, but the protocol wants one.
+const SERVER_NAME: &str = "twinwall";
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The peer proved an identity that is not pinned here.
+    #[error("peer {key} is not pinned")]
+    NotPinned {
+        /// Who it is.
+        key: NodeKey,
+    },
+    /// The handshake did not end in time.
+    #[error("handshake not finished within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The peer speaks another protocol than this port.
+    #[error("peer speaks another protocol than {expected}")]
+    OtherProtocol {
+        /// The protocol of this endpoint.
+        expected: String,
+    },
+    /// The peer refused us, broke the protocol, or the network failed.
+    #[error("handshake: {0}")]
+    Handshake(#[source] io::Error),
+    /// The TCP connection could not be made.
+    #[error("connection to {peer}: {source}")]
+    Connect {
+        /// Address dialled.
+        peer: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Our own key or certificate is unusable.
+    #[error("own identity: {0}")]
+    OwnIdentity(#[source] rustls::Error),
+}
+
+/// The identities that are trusted, shared by all endpoints that go by them. Replacing them
+/// takes effect at the next handshake.
+#[derive(Clone, Debug, Default)]
+pub struct Pins(Arc<RwLock<BTreeSet<NodeKey>>>);
+
+impl Pins {
+    /// These and no others.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = NodeKey>) -> Self {
+        Self(Arc::new(RwLock::new(keys.into_iter().collect())))
+    }
+
+    /// Replaces the set.
+    pub fn replace(&self, keys: impl IntoIterator<Item = NodeKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.into_iter().collect();
+    }
+
+    /// Whether `key` is trusted.
+    #[must_use]
+    pub fn contains(&self, key: &NodeKey) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(key)
+    }
+}
+
+/// A peer that proved its identity.
+#[derive(Debug)]
+pub struct Authenticated {
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// Who it is.
+    pub key: NodeKey,
+    /// True on the side that accepted.
+    pub server: bool,
+}
+
+impl Authenticated {
+    /// Key material bound to this connection and known to both its ends only (RFC 8446, 7.5).
+    ///
+    /// # Errors
+    /// [`TlsError::Handshake`] when the connection cannot export.
+    pub fn export<const N: usize>(&self, label: &str) -> Result<[u8; N], TlsError> {
+        let exported = match &self.stream {
+            TlsStream::Client(client) => {
+                client
+                    .get_ref()
+                    .1
+                    .export_keying_material([0; N], label.as_bytes(), None)
+            }
+            TlsStream::Server(server) => {
+                server
+                    .get_ref()
+                    .1
+                    .export_keying_material([0; N], label.as_bytes(), None)
+            }
+        };
+        exported.map_err(|error| TlsError::Handshake(io::Error::other(error)))
+    }
+}
+
+/// One purpose's way to connect and accept.
+#[derive(Clone)]
+pub struct TlsEndpoint {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+    protocol: Arc<[u8]>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for TlsEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "TlsEndpoint({})",
+            String::from_utf8_lossy(&self.protocol)
+        )
+    }
+}
+
+impl TlsEndpoint {
+    /// An endpoint for `protocol` (`twinwall-control/1` …) that trusts `pins`.
+    ///
+    /// # Errors
+    /// [`TlsError::OwnIdentity`] when the library refuses our key.
+    pub fn new(identity: &Identity, pins: Pins, protocol: &str) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(PinnedVerifier {
+            pins,
+            provider: Arc::clone(&provider),
+        });
+        let protocols = vec![protocol.as_bytes().to_vec()];
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::OwnIdentity)?
+            .with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
+            .with_single_cert(vec![identity.certificate()], identity.private_key())
+            .map_err(TlsError::OwnIdentity)?;
+        server.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        server.alpn_protocols.clone_from(&protocols);
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::OwnIdentity)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_auth_cert(vec![identity.certificate()], identity.private_key())
+            .map_err(TlsError::OwnIdentity)?;
+        client.resumption = rustls::client::Resumption::disabled();
+        client.alpn_protocols = protocols;
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(server)),
+            connector: TlsConnector::from(Arc::new(client)),
+            protocol: protocol.as_bytes().into(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        })
+    }
+
+    /// Dials `peer` (from the address of `local`, any port) and proves both identities.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub async fn connect(
+        &self,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+    ) -> Result<Authenticated, TlsError> {
+        let in_connect = |source| TlsError::Connect { peer, source };
+        let handshake = async {
+            let socket = if peer.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }
+            .map_err(in_connect)?;
+            if let Some(local) = local {
+                socket
+                    .bind(SocketAddr::new(local.ip(), 0))
+                    .map_err(in_connect)?;
+            }
+            let tcp = socket.connect(peer).await.map_err(in_connect)?;
+            tune(&tcp).map_err(in_connect)?;
+            let name = ServerName::try_from(SERVER_NAME).expect("invariant: a constant DNS name");
+            self.connector.connect(name, tcp).await.map_err(refusal)
+        };
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| TlsError::TimedOut)??;
+        self.authenticated(TlsStream::Client(stream))
+    }
+
+    /// Proves both identities on an accepted connection. Waits while [`HANDSHAKES_MAX`] others
+    /// are at it; call it in a task of its own, so that one slow peer delays nobody.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub async fn accept(&self, tcp: TcpStream) -> Result<Authenticated, TlsError> {
+        let _permit = self
+            .handshakes
+            .acquire()
+            .await
+            .map_err(|_| TlsError::TimedOut)?;
+        tune(&tcp).map_err(TlsError::Handshake)?;
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(tcp))
+            .await
+            .map_err(|_| TlsError::TimedOut)?
+            .map_err(refusal)?;
+        self.authenticated(TlsStream::Server(stream))
+    }
+
+    fn authenticated(&self, stream: TlsStream<TcpStream>) -> Result<Authenticated, TlsError> {
+        let session = stream.get_ref().1;
+        if session.alpn_protocol() != Some(&*self.protocol) {
+            let expected = String::from_utf8_lossy(&self.protocol).into_owned();
+            return Err(TlsError::OtherProtocol { expected });
+        }
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let key = certificate.and_then(|certificate| key_of(certificate).ok());
+        let key = key.ok_or_else(|| TlsError::Handshake(io::Error::other("no certificate")))?;
+        let server = matches!(stream, TlsStream::Server(_));
+        Ok(Authenticated {
+            stream,
+            key,
+            server,
+        })
+    }
+}
+
+/// Sends at once, and notices a silently dead peer.
+fn tune(tcp: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    tcp.set_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(tcp, SILENT_PEER_MS)?;
+    sockopt::set_socket_keepalive(tcp, true)?;
+    let second = Duration::from_secs(u64::from(KEEPALIVE_S));
+    sockopt::set_tcp_keepidle(tcp, second)?;
+    sockopt::set_tcp_keepintvl(tcp, second)?;
+    Ok(())
+}
+
+/// Tells an unpinned peer apart from every other failure of a handshake.
+fn refusal(error: io::Error) -> TlsError {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) = tls
+        && let Some(NotPinned(key)) = other.downcast_ref()
+    {
+        return TlsError::NotPinned { key: *key };
+    }
+    TlsError::Handshake(error)
+}
+
+fn key_of(certificate: &CertificateDer<'_>) -> Result<NodeKey, rustls::Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    Ok(fingerprint_of(&parsed.subject_public_key_info()))
+}
+
+#[derive(Debug, Error)]
+#[error("{0} is not pinned")]
+struct NotPinned(NodeKey);
+
+/// Checks the handshake's signature by the certificate's key, and that key's fingerprint.
+#[derive(Debug)]
+struct PinnedVerifier {
+    pins: Pins,
+    provider: Arc<CryptoProvider>,
+}
+
+impl PinnedVerifier {
+    fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        let key = key_of(certificate)?;
+        if self.pins.contains(&key) {
+            return Ok(());
+        }
+        let other = OtherError(Arc::new(NotPinned(key)));
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(
+            other,
+        )))
+    }
+
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// TLS 1.2 is not offered, so its signatures are never to be verified.
+fn no_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
+    Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verify(end_entity)
+            .map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}
+
+impl ClientCertVerifier for PinnedVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.verify(end_entity)
+            .map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        no_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verify_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
