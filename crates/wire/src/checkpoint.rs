@@ -167,6 +167,8 @@ pub enum Replication {
         epoch: Epoch,
         /// The snapshot's position.
         snapshot: Lsn,
+        /// Epoch under which the commit at that position was made.
+        history: Epoch,
         /// Namespace, key, value; in order.
         records: Vec<(Namespace, Vec<u8>, Vec<u8>)>,
         /// Position after this chunk; `None` if it was the last.
@@ -187,6 +189,19 @@ pub enum Replication {
         lsn: Lsn,
         /// Canonical hash of the configuration as of `lsn`.
         config_hash: u64,
+    },
+    /// Active to standby: I lead and know of no subscription of yours. Subscribe.
+    Follow {
+        /// The active's epoch.
+        epoch: Epoch,
+    },
+    /// Answers [`Replication::Subscribe`]: your history is part of mine, what follows it comes
+    /// as [`Replication::Entries`].
+    Contained {
+        /// The active's epoch.
+        epoch: Epoch,
+        /// The history subscribed with, echoed.
+        have: (Epoch, Lsn),
     },
 }
 
