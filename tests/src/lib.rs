@@ -1,1 +1,22 @@
-//! System tests.
+//! Drives the product from outside, as an operator would: through `vsg-lab`, `vsh` and `vemd
+//! show`, and nothing else.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`lab`] | one lab: up, commands, faults, down |
+//! | [`guard`] | takes a lab down even when its owner is killed |
+//! | [`traffic`] | what was measured in a window of time |
+//! | [`wait`] | waits for a state, with a deadline |
+//! | [`site`] | what the tests know of the default topology and the sample policy |
+//! | [`leftovers`] | what a lab could leave behind, compared before and after |
+//!
+//! The system tests and the demo are its two users.
+
+pub mod guard;
+pub mod lab;
+pub mod leftovers;
+pub mod site;
+pub mod traffic;
+pub mod wait;
+
+pub use lab::{Fault, Lab, Plan, Reply};
