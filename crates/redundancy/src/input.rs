@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use model::{Epoch, LinkId, PairId, Role};
+use model::{Epoch, LinkId, PairId, Role, Time};
 use serde::{Deserialize, Serialize};
 use wire::control::ControlMessage;
 use wire::heartbeat::{Content, Gasp};
@@ -33,6 +33,9 @@ pub enum Input {
         content: Content,
         /// The peer's hold time: its interval times its misses.
         peer_hold_time: Duration,
+        /// When the newest of our own beats that the peer had received was sent, by our clock;
+        /// zero if it had none. What the peer says after a given instant is known by it.
+        echo: Time,
     },
     /// The peer's guardian or System Manager says that its processes have died.
     Gasp(Gasp),

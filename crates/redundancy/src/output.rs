@@ -12,8 +12,10 @@ use crate::record::NodeRecord;
 /// One effect. They are to be carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
-    /// Write the node file. A barrier: what follows is handed out only after
-    /// [`crate::Input::Persisted`].
+    /// Write the node file. A barrier for what depends on it: the core hands that out only after
+    /// [`crate::Input::Persisted`]. What does not depend on it (stop acting, the gasp, a takeover
+    /// under a reserved epoch) is handed out meanwhile. Writes are carried out in order; one
+    /// reported durable stands for all before it.
     Persist {
         /// Number to be echoed.
         write: u64,
@@ -44,6 +46,8 @@ pub enum Output {
         activity: Activity,
         /// Commits must wait for the standby.
         redundant: bool,
+        /// Whether the peer's System Manager is connected and follows or leads us.
+        peer_connected: bool,
     },
     /// Leave to commit alone is given: the alone mark is durable and the grant withdrawn.
     AloneGranted {
@@ -56,8 +60,8 @@ pub enum Output {
     CommandDone {
         /// Its number.
         command: u64,
-        /// Done, or the refusal in the operator's words.
-        result: Result<(), String>,
+        /// Done, with a word to the operator (mostly empty), or the refusal in his words.
+        result: Result<String, String>,
     },
     /// End every process of the node and start it afresh.
     Reset {

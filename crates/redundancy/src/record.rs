@@ -1,6 +1,6 @@
 //! What a node remembers of itself: the content of the node file.
 
-use model::{Epoch, NodeKey, PairId, Role};
+use model::{Epoch, NodeKey, PairId, Role, Time};
 use serde::{Deserialize, Serialize};
 
 /// Reset reasons kept (behaviour §6 shows the last four; issue: ten).
@@ -30,6 +30,8 @@ pub struct NodeRecord {
     pub alone: bool,
     /// It has been part of a pair: booting by itself it must ask before it leads.
     pub paired: bool,
-    /// Newest last.
+    /// Newest last, at most [`RESET_REASONS_MAX`].
     pub reset_reasons: Vec<String>,
+    /// When this node restarted the pair as an unstable standby, by the machine's clock.
+    pub pair_restarts: Vec<Time>,
 }

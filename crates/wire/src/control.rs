@@ -46,6 +46,13 @@ pub enum ControlMessage {
         /// Highest epoch the sender has seen.
         epoch: Epoch,
     },
+    /// The active's heartbeat timing, which the standby makes its own.
+    Timing {
+        /// Milliseconds between beats.
+        interval_ms: u32,
+        /// Beats that may be missed.
+        misses: u8,
+    },
 }
 
 /// Who the sender is and what it has lived through.

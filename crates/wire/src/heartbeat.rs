@@ -33,6 +33,9 @@ pub struct Heartbeat {
 /// The part of a heartbeat that the redundancy core composes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
+    /// Counts what the core has said since its start: of two contents of one incarnation, by
+    /// whichever links they came, the larger is the newer.
+    pub revision: u64,
     /// The sender's pair.
     pub pair: Option<PairId>,
     /// Its operational role.
@@ -74,6 +77,9 @@ pub enum State {
     Standby,
     /// Ends its processes.
     Resetting,
+    /// Is active under its epoch but was stopped for longer than the hold time: it does not act
+    /// until it has learnt that nobody took over meanwhile. Alive, and no conflict.
+    Paused,
 }
 
 /// The last word of a node whose processes have died, pre-sealed by the System Manager and held

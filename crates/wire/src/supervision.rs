@@ -110,6 +110,8 @@ pub struct SyncReport {
     pub bulk_done: bool,
     /// Canonical hash of the running configuration.
     pub config_hash: u64,
+    /// Epoch under which `lsn` was committed; with it, the node's history.
+    pub epoch: Epoch,
 }
 
 /// What `vem_mgr` knows of the VEMs.
@@ -176,6 +178,8 @@ pub enum Answer {
     Processes(Vec<Process>),
     /// See [`Ask::Logging`].
     Logging(Vec<String>),
+    /// Done, and the operator is told this.
+    Noted(String),
 }
 
 /// What `show system redundancy status` is rendered from (behaviour §1).
