@@ -21,9 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use model::{Lsn, Sap, ServiceName, Time};
 use wire::broker::{Destination, Kind, Message, decode_body, encode_body};
-use wire::checkpoint::{
-    Acknowledgement, Changed, Namespace, Operation, Request, Response, ToPss,
-};
+use wire::checkpoint::{Acknowledgement, Changed, Namespace, Operation, Request, Response, ToPss};
 
 /// Marks correlations of this client among those of its service.
 const CORRELATION_MARK: u64 = 1 << 63;
@@ -133,7 +131,13 @@ impl CheckpointClient {
         if self.commit.is_some() {
             return Err(CommitInFlight);
         }
-        let correlation = self.ask(now, Request::Commit { operations, acknowledgement });
+        let correlation = self.ask(
+            now,
+            Request::Commit {
+                operations,
+                acknowledgement,
+            },
+        );
         self.commit = Some(correlation);
         Ok(Ticket(correlation))
     }
@@ -198,8 +202,12 @@ impl CheckpointClient {
         if !self.connected {
             return;
         }
-        let due: Vec<u64> =
-            self.pending.iter().filter(|(_, p)| p.retry_at <= now).map(|(c, _)| *c).collect();
+        let due: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.retry_at <= now)
+            .map(|(c, _)| *c)
+            .collect();
         for correlation in due {
             self.send(now, correlation);
         }
@@ -224,8 +232,15 @@ impl CheckpointClient {
 
     /// Panics if an invariant of the module does not hold.
     pub fn check(&self) {
-        let commits = self.pending.values().filter(|p| matches!(p.request, Request::Commit { .. }));
-        assert_eq!(commits.count(), usize::from(self.commit.is_some()), "commits in flight");
+        let commits = self
+            .pending
+            .values()
+            .filter(|p| matches!(p.request, Request::Commit { .. }));
+        assert_eq!(
+            commits.count(),
+            usize::from(self.commit.is_some()),
+            "commits in flight"
+        );
         for (namespace, state) in &self.watches {
             let expected = match state {
                 WatchState::Asking { correlation } | WatchState::Reading { correlation } => {
@@ -255,24 +270,34 @@ impl CheckpointClient {
             self.pending.remove(correlation);
         }
         let correlation = self.ask(now, Request::Watch { namespace });
-        self.watches.insert(namespace, WatchState::Asking { correlation });
+        self.watches
+            .insert(namespace, WatchState::Asking { correlation });
     }
 
     fn read_page(&mut self, now: Time, namespace: Namespace, after: Vec<u8>) {
         let correlation = self.ask(now, Request::Range { namespace, after });
-        self.watches.insert(namespace, WatchState::Reading { correlation });
+        self.watches
+            .insert(namespace, WatchState::Reading { correlation });
     }
 
     fn ask(&mut self, now: Time, request: Request) -> u64 {
         let correlation = self.next_correlation | CORRELATION_MARK;
         self.next_correlation = (self.next_correlation + 1) & !CORRELATION_MARK;
-        self.pending.insert(correlation, Pending { request, retry_at: now });
+        self.pending.insert(
+            correlation,
+            Pending {
+                request,
+                retry_at: now,
+            },
+        );
         self.send(now, correlation);
         correlation
     }
 
     fn send(&mut self, now: Time, correlation: u64) {
-        let Some(pending) = self.pending.get_mut(&correlation) else { return };
+        let Some(pending) = self.pending.get_mut(&correlation) else {
+            return;
+        };
         pending.retry_at = now
             + match pending.request {
                 Request::Commit { .. } => COMMIT_RETRY,
@@ -292,17 +317,24 @@ impl CheckpointClient {
     }
 
     fn answered(&mut self, now: Time, correlation: u64, response: Response) {
-        let Some(pending) = self.pending.remove(&correlation) else { return };
+        let Some(pending) = self.pending.remove(&correlation) else {
+            return;
+        };
         match (pending.request, response) {
             (Request::Commit { .. }, Response::Committed { lsn, reached }) => {
                 self.commit = None;
                 let ticket = Ticket(correlation);
-                self.events.push_back(CheckpointEvent::Committed { ticket, lsn, reached });
+                self.events.push_back(CheckpointEvent::Committed {
+                    ticket,
+                    lsn,
+                    reached,
+                });
             }
             (Request::Commit { .. }, Response::Refused(reason)) => {
                 self.commit = None;
                 let ticket = Ticket(correlation);
-                self.events.push_back(CheckpointEvent::CommitRefused { ticket, reason });
+                self.events
+                    .push_back(CheckpointEvent::CommitRefused { ticket, reason });
             }
             (Request::Watch { namespace }, Response::Watching { .. }) => {
                 self.events.push_back(CheckpointEvent::Reset(namespace));
@@ -314,7 +346,8 @@ impl CheckpointClient {
             // A refused read (pss not ready), or an answer of the wrong shape: ask again later.
             (request, _) => {
                 let retry_at = now + UNDELIVERABLE_RETRY;
-                self.pending.insert(correlation, Pending { request, retry_at });
+                self.pending
+                    .insert(correlation, Pending { request, retry_at });
             }
         }
     }
@@ -329,9 +362,14 @@ impl CheckpointClient {
     ) {
         let last = pairs.last().map_or(after, |(key, _)| key.clone());
         if !pairs.is_empty() {
-            let put = |(key, value)| Operation::Put { namespace, key, value };
+            let put = |(key, value)| Operation::Put {
+                namespace,
+                key,
+                value,
+            };
             let operations = pairs.into_iter().map(put).collect();
-            self.events.push_back(CheckpointEvent::Operations(namespace, operations));
+            self.events
+                .push_back(CheckpointEvent::Operations(namespace, operations));
         }
         if more {
             self.read_page(now, namespace, last);

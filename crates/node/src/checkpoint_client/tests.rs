@@ -48,18 +48,43 @@ fn notify(client: &mut CheckpointClient, changed: &Changed) {
 }
 
 fn put(key: &[u8], value: &[u8]) -> Operation {
-    Operation::Put { namespace: NAMESPACE, key: key.to_vec(), value: value.to_vec() }
+    Operation::Put {
+        namespace: NAMESPACE,
+        key: key.to_vec(),
+        value: value.to_vec(),
+    }
 }
 
 fn load(client: &mut CheckpointClient) {
     let (correlation, request) = sent(client);
-    assert_eq!(request, Request::Watch { namespace: NAMESPACE });
+    assert_eq!(
+        request,
+        Request::Watch {
+            namespace: NAMESPACE
+        }
+    );
     answer(client, correlation, &Response::Watching { from: Lsn(1) });
     assert_eq!(client.poll_event(), Some(CheckpointEvent::Reset(NAMESPACE)));
     let (correlation, request) = sent(client);
-    assert_eq!(request, Request::Range { namespace: NAMESPACE, after: Vec::new() });
-    answer(client, correlation, &Response::Pairs { pairs: Vec::new(), more: false });
-    assert_eq!(client.poll_event(), Some(CheckpointEvent::Loaded(NAMESPACE)));
+    assert_eq!(
+        request,
+        Request::Range {
+            namespace: NAMESPACE,
+            after: Vec::new()
+        }
+    );
+    answer(
+        client,
+        correlation,
+        &Response::Pairs {
+            pairs: Vec::new(),
+            more: false,
+        },
+    );
+    assert_eq!(
+        client.poll_event(),
+        Some(CheckpointEvent::Loaded(NAMESPACE))
+    );
     assert!(client.is_loaded(NAMESPACE));
 }
 
@@ -68,18 +93,49 @@ fn a_watch_reads_page_by_page_and_loses_no_change_in_between() {
     let mut client = client();
     client.watch(Time(1), NAMESPACE);
     let (correlation, _) = sent(&mut client);
-    let early = Changed::Commit { lsn: Lsn(1), operations: vec![put(b"a", b"old")] };
+    let early = Changed::Commit {
+        lsn: Lsn(1),
+        operations: vec![put(b"a", b"old")],
+    };
     notify(&mut client, &early);
-    assert_eq!(client.poll_event(), None, "what is read later is not told twice");
-    answer(&mut client, correlation, &Response::Watching { from: Lsn(1) });
+    assert_eq!(
+        client.poll_event(),
+        None,
+        "what is read later is not told twice"
+    );
+    answer(
+        &mut client,
+        correlation,
+        &Response::Watching { from: Lsn(1) },
+    );
     let (correlation, _) = sent(&mut client);
     let pairs = vec![(b"a".to_vec(), b"1".to_vec())];
-    answer(&mut client, correlation, &Response::Pairs { pairs, more: true });
+    answer(
+        &mut client,
+        correlation,
+        &Response::Pairs { pairs, more: true },
+    );
     let (correlation, request) = sent(&mut client);
-    assert_eq!(request, Request::Range { namespace: NAMESPACE, after: b"a".to_vec() });
-    let between = Changed::Commit { lsn: Lsn(2), operations: vec![put(b"a", b"2")] };
+    assert_eq!(
+        request,
+        Request::Range {
+            namespace: NAMESPACE,
+            after: b"a".to_vec()
+        }
+    );
+    let between = Changed::Commit {
+        lsn: Lsn(2),
+        operations: vec![put(b"a", b"2")],
+    };
     notify(&mut client, &between);
-    answer(&mut client, correlation, &Response::Pairs { pairs: Vec::new(), more: false });
+    answer(
+        &mut client,
+        correlation,
+        &Response::Pairs {
+            pairs: Vec::new(),
+            more: false,
+        },
+    );
     let events: Vec<_> = core::iter::from_fn(|| client.poll_event()).collect();
     assert_eq!(
         events,
@@ -101,18 +157,45 @@ fn a_restart_of_pss_repeats_the_commit_and_the_watch() {
     let ticket = client
         .commit(Time(2), operations.clone(), Acknowledgement::Local)
         .expect("no commit is in flight");
-    assert_eq!(client.commit(Time(2), Vec::new(), Acknowledgement::Local), Err(CommitInFlight));
+    assert_eq!(
+        client.commit(Time(2), Vec::new(), Acknowledgement::Local),
+        Err(CommitInFlight)
+    );
     let (first, _) = sent(&mut client);
     notify(&mut client, &Changed::Replaced { lsn: Lsn(1) });
     assert!(!client.is_loaded(NAMESPACE));
     let (again, request) = sent(&mut client);
     assert_eq!(again, first);
     let acknowledgement = Acknowledgement::Local;
-    assert_eq!(request, Request::Commit { operations, acknowledgement });
+    assert_eq!(
+        request,
+        Request::Commit {
+            operations,
+            acknowledgement
+        }
+    );
     let reached = Acknowledgement::Local;
-    answer(&mut client, first, &Response::Committed { lsn: Lsn(2), reached });
-    answer(&mut client, first, &Response::Committed { lsn: Lsn(3), reached });
-    let committed = CheckpointEvent::Committed { ticket, lsn: Lsn(2), reached };
+    answer(
+        &mut client,
+        first,
+        &Response::Committed {
+            lsn: Lsn(2),
+            reached,
+        },
+    );
+    answer(
+        &mut client,
+        first,
+        &Response::Committed {
+            lsn: Lsn(3),
+            reached,
+        },
+    );
+    let committed = CheckpointEvent::Committed {
+        ticket,
+        lsn: Lsn(2),
+        reached,
+    };
     assert_eq!(client.poll_event(), Some(committed));
     assert_eq!(client.poll_event(), None, "a second answer is nobody's");
     load(&mut client);
@@ -139,9 +222,15 @@ fn what_is_unanswered_is_asked_again_after_the_broker_or_the_time() {
 fn the_peers_and_others_messages_are_given_back() {
     let mut client = client();
     let mut message = from_pss(Kind::Request, 7, Vec::new());
-    assert_eq!(client.message(Time(2), message.clone()), Some(message.clone()));
+    assert_eq!(
+        client.message(Time(2), message.clone()),
+        Some(message.clone())
+    );
     message.kind = Kind::Response;
-    assert_eq!(client.message(Time(2), message.clone()), Some(message.clone()));
+    assert_eq!(
+        client.message(Time(2), message.clone()),
+        Some(message.clone())
+    );
     message.kind = Kind::Notification;
     message.source = ServiceName::PolicyEngine.sap();
     assert_eq!(client.message(Time(2), message.clone()), Some(message));

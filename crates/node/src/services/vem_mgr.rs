@@ -1,0 +1,706 @@
+//! `vem_mgr`: speaks with the host agents.
+//!
+//! On the active it claims every VEM at once, relays their questions to `policy_engine` and the
+//! answers back, and tells them of new policies. On the standby it accepts and greets them, so
+//! that a takeover finds every connection standing. It reports what they know of epochs.
+//!
+//! Invariants (see [`VemMgr::check`], and those of its parts):
+//! - nothing but `Welcome` and `Probe` leaves while the node is not active, except answers that
+//!   were in flight, and the release, while it quiesces;
+//! - every claim, answer and generation bears the epoch of the posture in force;
+//! - a VEM is claimed once for each epoch, after its `Welcome`.
+//!
+//! | posture | claims | questions | `Applied` when |
+//! |---|---|---|---|
+//! | idle | – | dropped | at once |
+//! | standby | – | dropped | the inventory is loaded |
+//! | active | all, and newcomers | relayed | the claims are out |
+//! | quiesce | – | dropped | answers in flight and the release are out |
+//!
+//! Not handled here: votes (a standby that asks VEMs whether the active is alive).
+
+mod asking;
+mod connections;
+mod inventory;
+
+use core::time::Duration;
+
+use model::{Epoch, Generation, ServiceName, Time};
+use wire::broker::{Kind, Message, decode_body};
+use wire::checkpoint::Acknowledgement;
+use wire::service::{FromPolicyEngine, FromVemMgr, Module, ToPolicyEngine, ToVemMgr};
+use wire::supervision::{Activity, FromService, Posture, VemReport};
+use wire::vem::{BATCH_MAX, DecisionRequest, FlowReport, FromVem, ToVem};
+
+use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
+use crate::service::{Service, ServiceInput, ServiceOutput, VemConnection, VemEvent};
+use crate::services::outbox::Outbox;
+use asking::{Asking, Batch};
+use connections::{Connections, Greeting};
+use inventory::Inventory;
+
+pub use asking::BATCHES_MAX;
+pub use connections::CONNECTIONS_MAX;
+pub use inventory::{INVENTORY, MODULES_MAX, Registered};
+
+/// How often a canary passes the decision path of the active: three within the default hold time.
+const CANARY_INTERVAL: Duration = Duration::from_millis(100);
+/// How often `policy_engine` is asked for its generation while none is known.
+const GENERATION_INTERVAL: Duration = Duration::from_millis(20);
+/// A VEM hears its active at least this often; it counts it as unheard after 300 ms.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a switchover waits for answers in flight; they take below a millisecond, and a VEM
+/// whose answer is lost asks the new active.
+const DRAIN_LIMIT: Duration = Duration::from_millis(20);
+/// Pause after a refused registration.
+const REGISTER_RETRY: Duration = Duration::from_millis(200);
+/// Longest host name kept, in bytes: DNS allows 253.
+const HOST_MAX_BYTES: usize = 253;
+/// Lost flow reports are logged at most this often.
+const LOST_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct VemMgr {
+    out: Outbox,
+    checkpoint: CheckpointClient,
+    posture: Option<Posture>,
+    applied: bool,
+    broker: bool,
+    generation: Option<Generation>,
+    connections: Connections,
+    inventory: Inventory,
+    asking: Asking,
+    registering: Option<Vec<wire::checkpoint::Operation>>,
+    register_at: Time,
+    reported: Option<VemReport>,
+    highest_epoch: Epoch,
+    clone_seen: bool,
+    canary_at: Time,
+    canaries: u64,
+    probe_at: Time,
+    probes: u64,
+    drain_until: Option<Time>,
+    lost_reports: u64,
+    lost_log_at: Time,
+}
+
+impl VemMgr {
+    /// A `vem_mgr` started at `now`.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        let mut checkpoint = CheckpointClient::new(ServiceName::VemMgr, now);
+        checkpoint.watch(now, INVENTORY);
+        Self {
+            out: Outbox::new(ServiceName::VemMgr, now),
+            checkpoint,
+            posture: None,
+            applied: true,
+            broker: false,
+            generation: None,
+            connections: Connections::default(),
+            inventory: Inventory::default(),
+            asking: Asking::default(),
+            registering: None,
+            register_at: now,
+            reported: None,
+            highest_epoch: Epoch::default(),
+            clone_seen: false,
+            canary_at: now,
+            canaries: 0,
+            probe_at: now,
+            probes: 0,
+            drain_until: None,
+            lost_reports: 0,
+            lost_log_at: now,
+        }
+    }
+
+    /// Panics if an invariant does not hold.
+    pub fn check(&self) {
+        self.connections.check();
+        self.inventory.check();
+        self.asking.check();
+        self.checkpoint.check();
+        if self.activity() == Activity::Idle || self.activity() == Activity::Standby {
+            assert!(
+                self.asking.is_drained(),
+                "a question is in flight on a standby"
+            );
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        self.posture
+            .as_ref()
+            .map_or(Activity::Idle, |posture| posture.activity)
+    }
+
+    /// The epoch to act under, if this node is active.
+    fn acting(&self) -> Option<Epoch> {
+        match self.activity() {
+            Activity::Active(epoch) => Some(epoch),
+            Activity::Idle | Activity::Standby | Activity::Quiesce(_) => None,
+        }
+    }
+
+    fn send(&mut self, now: Time, connection: VemConnection, message: ToVem) {
+        if let Some(entry) = self.connections.entry(connection) {
+            entry.last_sent = now;
+            self.out.push(ServiceOutput::Vem {
+                connection,
+                message,
+            });
+        }
+    }
+
+    fn posture(&mut self, now: Time, posture: Posture) {
+        let before = self.activity();
+        let after = posture.activity;
+        self.posture = Some(posture);
+        self.applied = false;
+        self.drain_until = None;
+        match (before, after) {
+            (Activity::Active(epoch), Activity::Quiesce(to)) if epoch == to => {
+                self.asking.stop_waiting();
+                self.drain_until = Some(now + DRAIN_LIMIT);
+            }
+            (Activity::Active(epoch), Activity::Active(to)) if epoch == to => {}
+            (
+                Activity::Active(epoch) | Activity::Quiesce(epoch),
+                Activity::Idle | Activity::Standby | Activity::Active(_) | Activity::Quiesce(_),
+            ) => {
+                self.asking.clear();
+                self.release(now, epoch);
+            }
+            (Activity::Idle | Activity::Standby, _) => {}
+        }
+        if after == Activity::Idle {
+            // The System Manager wants to know what the VEMs have seen meanwhile.
+            self.probe_all(now, Duration::ZERO);
+            self.reported = None;
+        }
+        self.probe_at = now + PROBE_INTERVAL;
+        self.canary_at = now;
+    }
+
+    fn release(&mut self, now: Time, epoch: Epoch) {
+        let claimed: Vec<VemConnection> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(id, connection)| {
+                let ours = connection.claimed == Some(epoch);
+                connection.claimed = connection.claimed.filter(|_| !ours);
+                connection.accepted = None;
+                ours.then_some(id)
+            })
+            .collect();
+        for connection in claimed {
+            self.send(now, connection, ToVem::Release { epoch });
+        }
+    }
+
+    /// Welcomes and claims whoever can be, registers whoever must be.
+    fn settle(&mut self, now: Time) {
+        let claim = self.acting().zip(self.generation);
+        let mut messages = Vec::new();
+        for (id, connection) in self.connections.iter_mut() {
+            if connection.greeting.is_none() {
+                continue;
+            }
+            if connection.module.is_none()
+                && let Some(module) = self.inventory.module(connection.key)
+            {
+                connection.module = Some(module);
+                messages.push((id, ToVem::Welcome { module }));
+            }
+            if connection.module.is_some()
+                && let Some((epoch, generation)) = claim
+                && connection.claimed != Some(epoch)
+            {
+                connection.claimed = Some(epoch);
+                messages.push((id, ToVem::Claim { epoch, generation }));
+            }
+        }
+        for (id, message) in messages {
+            self.send(now, id, message);
+        }
+        self.register(now);
+        self.apply_posture(now);
+        self.report();
+    }
+
+    fn register(&mut self, now: Time) {
+        let may = self.acting().is_some()
+            && self.checkpoint.is_loaded(INVENTORY)
+            && !self.checkpoint.commit_in_flight()
+            && now >= self.register_at;
+        if !may {
+            return;
+        }
+        let newcomers = self.connections.iter().filter(|(_, c)| c.module.is_none());
+        let newcomers = newcomers
+            .filter_map(|(_, c)| c.greeting.as_ref().map(|greeting| (c.key, &*greeting.host)));
+        let mut operations = self.inventory.register(newcomers);
+        operations.truncate(wire::checkpoint::OPERATIONS_MAX);
+        if operations.is_empty() {
+            if self.unregistered() {
+                // The inventory is full: look again now and then, it is not worth a busy loop.
+                self.register_at = now + REGISTER_RETRY;
+            }
+            return;
+        }
+        // Durable here is enough: a number that was lost with both nodes is given anew.
+        if self
+            .checkpoint
+            .commit(now, operations.clone(), Acknowledgement::Local)
+            .is_ok()
+        {
+            self.registering = Some(operations);
+        }
+    }
+
+    fn unregistered(&self) -> bool {
+        self.connections
+            .iter()
+            .any(|(_, c)| c.greeting.is_some() && c.module.is_none())
+    }
+
+    fn apply_posture(&mut self, now: Time) {
+        let Some(posture) = self.posture.as_ref().filter(|_| !self.applied) else {
+            return;
+        };
+        let sequence = posture.sequence;
+        match posture.activity {
+            Activity::Idle => {}
+            Activity::Standby => {
+                if !self.checkpoint.is_loaded(INVENTORY) {
+                    return;
+                }
+            }
+            Activity::Active(_) => {
+                if self.generation.is_none() {
+                    return;
+                }
+            }
+            Activity::Quiesce(epoch) => {
+                let late = self.drain_until.is_none_or(|until| now >= until);
+                if !late && !self.asking.is_drained() {
+                    return;
+                }
+                self.asking.clear();
+                self.release(now, epoch);
+                self.drain_until = None;
+            }
+        }
+        self.applied = true;
+        self.out.supervise(FromService::Applied { sequence });
+    }
+
+    fn report(&mut self) {
+        let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+        let report = VemReport {
+            registered: count(self.inventory.len()),
+            connected: count(self.connections.greeted()),
+            highest_epoch: self.highest_epoch,
+            clone_seen: self.clone_seen,
+        };
+        if self.reported != Some(report) {
+            self.reported = Some(report);
+            self.out.supervise(FromService::Vems(report));
+        }
+    }
+
+    fn learn_epoch(&mut self, epoch: Epoch) {
+        if epoch > self.highest_epoch {
+            self.highest_epoch = epoch;
+            self.report();
+        }
+    }
+
+    fn vem(&mut self, now: Time, id: VemConnection, event: VemEvent) {
+        match event {
+            VemEvent::Connected { key, address } => {
+                if let Some(close) = self.connections.open(id, key, address) {
+                    self.asking.forget(close);
+                    self.out.push(ServiceOutput::CloseVem(close));
+                }
+            }
+            VemEvent::Message(message) => self.vem_message(now, id, message),
+            VemEvent::Closed => {
+                self.asking.forget(id);
+                if let Some(connection) = self.connections.close(id) {
+                    if let (Some(module), true) = (connection.module, self.acting().is_some()) {
+                        let text = format!("Module {} is offline", module.0);
+                        self.out.log("VEM_MGR", 2, "MOD_OFFLINE", text);
+                    }
+                    self.settle(now);
+                }
+            }
+        }
+    }
+
+    fn vem_message(&mut self, now: Time, id: VemConnection, message: FromVem) {
+        let Some(connection) = self.connections.entry(id) else {
+            return;
+        };
+        match message {
+            FromVem::Hello {
+                mut host,
+                highest_epoch,
+                ports,
+            } => {
+                let cut = host.floor_char_boundary(HOST_MAX_BYTES);
+                host.truncate(cut);
+                let ports = u16::try_from(ports.len()).unwrap_or(u16::MAX);
+                connection.greeting = Some(Greeting { host, ports });
+                self.learn_epoch(highest_epoch);
+                self.settle(now);
+            }
+            FromVem::ClaimAccepted { epoch } => {
+                connection.accepted = Some(epoch);
+                let online = connection.claimed == Some(epoch);
+                if let (Some(module), Some(greeting), true) =
+                    (connection.module, &connection.greeting, online)
+                {
+                    let text = format!("Host {} is module {}, online", greeting.host, module.0);
+                    self.out.log("VEM_MGR", 5, "MOD_ONLINE", text);
+                }
+                self.learn_epoch(epoch);
+            }
+            FromVem::ClaimRefused {
+                epoch: _,
+                highest_epoch,
+                clone,
+            } => {
+                connection.accepted = None;
+                if clone && !self.clone_seen {
+                    self.clone_seen = true;
+                    self.report();
+                }
+                self.learn_epoch(highest_epoch);
+            }
+            FromVem::Decide(requests) => self.decide(now, id, requests),
+            FromVem::Report { flows, lost } => self.flows(now, id, flows, lost),
+            FromVem::Alive { highest_epoch, .. } => self.learn_epoch(highest_epoch),
+        }
+    }
+
+    fn decide(&mut self, now: Time, id: VemConnection, requests: Vec<DecisionRequest>) {
+        let module = self
+            .connections
+            .entry(id)
+            .and_then(|connection| connection.module);
+        let (Some(module), Some(_)) = (module, self.acting()) else {
+            return;
+        };
+        if requests.is_empty() || requests.len() > BATCH_MAX || !self.asking.has_room() {
+            self.asking.dropped += u64::from(!requests.is_empty());
+            return;
+        }
+        self.ask(
+            now,
+            Batch {
+                connection: id,
+                module,
+                requests,
+                since: now,
+            },
+        );
+    }
+
+    fn ask(&mut self, now: Time, batch: Batch) {
+        if !self.broker {
+            self.asking.wait(now, batch);
+            return;
+        }
+        let Batch {
+            connection,
+            module,
+            requests,
+            since,
+        } = batch;
+        let question = ToPolicyEngine::Decide { module, requests };
+        let correlation = self.out.request(ServiceName::PolicyEngine, &question);
+        if let ToPolicyEngine::Decide { requests, .. } = question {
+            let batch = Batch {
+                connection,
+                module,
+                requests,
+                since,
+            };
+            self.asking.asked(now, correlation, batch);
+        }
+    }
+
+    fn ask_again(&mut self, now: Time, ready: bool) {
+        if self.broker && self.acting().is_some() {
+            for batch in self.asking.due(now, ready) {
+                self.ask(now, batch);
+            }
+        }
+    }
+
+    fn flows(&mut self, now: Time, id: VemConnection, flows: Vec<FlowReport>, lost: u64) {
+        let module = self
+            .connections
+            .entry(id)
+            .and_then(|connection| connection.module);
+        let (Some(module), Some(_)) = (module, self.acting()) else {
+            return;
+        };
+        self.lost_reports += lost;
+        if self.lost_reports > 0 && now >= self.lost_log_at {
+            let text = format!(
+                "{} flow reports were lost by host agents",
+                self.lost_reports
+            );
+            self.out.log("VEM_MGR", 4, "FLOW_REPORTS_LOST", text);
+            self.lost_reports = 0;
+            self.lost_log_at = now + LOST_LOG_INTERVAL;
+        }
+        if !flows.is_empty() && flows.len() <= BATCH_MAX {
+            let report = ToPolicyEngine::Report { module, flows };
+            self.out.notify(ServiceName::PolicyEngine, &report);
+        }
+    }
+
+    fn message(&mut self, now: Time, message: Message) {
+        if message.from_peer {
+            return;
+        }
+        match message.kind {
+            Kind::Notification => {
+                if message.source == ServiceName::PolicyEngine.sap()
+                    && let Ok(ToVemMgr::PolicyEngine(FromPolicyEngine::Generation(generation))) =
+                        decode_body(&message.body)
+                {
+                    self.generation(now, generation);
+                }
+            }
+            Kind::Request => {
+                if let Ok(ToVemMgr::Modules) = decode_body(&message.body) {
+                    let modules = FromVemMgr::Modules(self.modules());
+                    self.out.respond(&message, &modules);
+                }
+            }
+            Kind::Response => {
+                if let Ok(FromPolicyEngine::Decided { epoch, decisions }) =
+                    decode_body(&message.body)
+                {
+                    self.decided(now, message.correlation, epoch, decisions);
+                }
+            }
+            Kind::Undeliverable => {
+                if let Some(batch) = self.asking.answered(message.correlation) {
+                    self.asking.wait(now, batch);
+                }
+            }
+        }
+    }
+
+    fn decided(
+        &mut self,
+        now: Time,
+        correlation: u64,
+        epoch: Epoch,
+        decisions: Vec<wire::vem::Decision>,
+    ) {
+        let Some(batch) = self.asking.answered(correlation) else {
+            return;
+        };
+        let may = match self.activity() {
+            Activity::Active(ours) | Activity::Quiesce(ours) => ours == epoch,
+            Activity::Idle | Activity::Standby => false,
+        };
+        if may && !decisions.is_empty() {
+            self.send(now, batch.connection, ToVem::Decided { epoch, decisions });
+        } else if self.acting().is_some() {
+            // It has not heard of our posture yet.
+            self.asking.wait(now, batch);
+        }
+        self.apply_posture(now);
+    }
+
+    fn generation(&mut self, now: Time, generation: Generation) {
+        if self.generation != Some(generation) {
+            let known = self.generation.replace(generation).is_some();
+            if let (Some(epoch), true) = (self.acting(), known) {
+                let claimed = self.connections.iter();
+                let claimed: Vec<VemConnection> = claimed
+                    .filter(|(_, c)| c.claimed == Some(epoch))
+                    .map(|(id, _)| id)
+                    .collect();
+                for connection in claimed {
+                    self.send(now, connection, ToVem::Generation { epoch, generation });
+                }
+            }
+            self.settle(now);
+        }
+        self.ask_again(now, true);
+    }
+
+    fn modules(&self) -> Vec<Module> {
+        let row = |(module, registered): (model::ModuleNumber, &Registered)| {
+            let connection = self.connections.of_module(module);
+            let greeting = connection.and_then(|connection| connection.greeting.as_ref());
+            Module {
+                module,
+                host: greeting
+                    .map_or(&registered.host, |greeting| &greeting.host)
+                    .clone(),
+                ports: greeting.map_or(0, |greeting| greeting.ports),
+                status: if connection.is_some() { "ok" } else { "absent" }.to_owned(),
+                address: connection.map(|c| c.address.clone()).unwrap_or_default(),
+                fingerprint: registered.key.to_string(),
+            }
+        };
+        self.inventory.iter().map(row).collect()
+    }
+
+    fn checkpoint_events(&mut self, now: Time) {
+        let mut learned = false;
+        while let Some(event) = self.checkpoint.poll_event() {
+            learned = true;
+            match event {
+                CheckpointEvent::Reset(_) => self.inventory.clear(),
+                CheckpointEvent::Operations(_, operations) => self.inventory.apply(&operations),
+                CheckpointEvent::Loaded(_) => {}
+                CheckpointEvent::Committed { .. } => {
+                    let operations = self.registering.take().unwrap_or_default();
+                    self.inventory.apply(&operations);
+                }
+                CheckpointEvent::CommitRefused { reason, .. } => {
+                    self.registering = None;
+                    self.register_at = now + REGISTER_RETRY;
+                    let text = format!("A host agent could not be registered: {reason}");
+                    self.out.log("VEM_MGR", 3, "REGISTER_FAILED", text);
+                }
+            }
+        }
+        if learned {
+            self.settle(now);
+        }
+    }
+
+    fn probe_all(&mut self, now: Time, idle: Duration) {
+        self.probes += 1;
+        let sequence = self.probes;
+        let idle: Vec<VemConnection> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.greeting.is_some() && now.since(c.last_sent) >= idle)
+            .map(|(id, _)| id)
+            .collect();
+        for connection in idle {
+            self.send(now, connection, ToVem::Probe { sequence });
+        }
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.checkpoint.tick(now);
+        self.ask_again(now, false);
+        if self.acting().is_some() && now >= self.probe_at {
+            self.probe_at = now + PROBE_INTERVAL;
+            self.probe_all(now, PROBE_INTERVAL / 2);
+        }
+        if self.wants_canary() && now >= self.canary_at {
+            self.canaries += 1;
+            let canary = ToPolicyEngine::Canary {
+                sequence: self.canaries,
+            };
+            self.out.request(ServiceName::PolicyEngine, &canary);
+            let known = self.generation.is_some();
+            self.canary_at = now
+                + if known {
+                    CANARY_INTERVAL
+                } else {
+                    GENERATION_INTERVAL
+                };
+        }
+        if self.drain_until.is_some() {
+            self.apply_posture(now);
+        }
+        self.register(now);
+    }
+
+    fn wants_canary(&self) -> bool {
+        self.broker && (self.acting().is_some() || self.generation.is_none())
+    }
+
+    fn flush_checkpoint(&mut self) {
+        while let Some(message) = self.checkpoint.poll_message() {
+            self.out.push(ServiceOutput::Send(message));
+        }
+    }
+}
+
+impl Service for VemMgr {
+    fn name(&self) -> ServiceName {
+        ServiceName::VemMgr
+    }
+
+    fn handle(&mut self, now: Time, input: ServiceInput) {
+        match input {
+            ServiceInput::Start | ServiceInput::Tick => self.tick(now),
+            ServiceInput::Posture(posture) => {
+                self.posture(now, posture);
+                self.settle(now);
+            }
+            ServiceInput::BrokerConnected => {
+                self.broker = true;
+                self.checkpoint.broker_connected(now);
+                self.ask_again(now, true);
+                self.canary_at = now;
+            }
+            ServiceInput::BrokerLost => {
+                self.broker = false;
+                self.checkpoint.broker_lost();
+                self.asking.all_wait(now);
+                self.apply_posture(now);
+            }
+            ServiceInput::Message(message) => {
+                if let Some(message) = self.checkpoint.message(now, message) {
+                    self.message(now, message);
+                }
+                self.checkpoint_events(now);
+            }
+            ServiceInput::Vem { connection, event } => self.vem(now, connection, event),
+            ServiceInput::Answer { .. }
+            | ServiceInput::Console(_)
+            | ServiceInput::PeerBroker(_)
+            | ServiceInput::Shell { .. }
+            | ServiceInput::Stop => {}
+        }
+        self.flush_checkpoint();
+    }
+
+    fn poll_output(&mut self) -> Option<ServiceOutput> {
+        self.out.pop()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let acting = self.acting().is_some();
+        let asking = self
+            .asking
+            .next_deadline()
+            .filter(|_| self.broker && acting);
+        let register = (acting && self.unregistered() && !self.checkpoint.commit_in_flight())
+            .then_some(self.register_at)
+            .filter(|_| self.checkpoint.is_loaded(INVENTORY) && self.registering.is_none());
+        [
+            self.checkpoint.next_deadline(),
+            asking,
+            acting.then_some(self.probe_at),
+            self.wants_canary().then_some(self.canary_at),
+            self.drain_until,
+            register,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+#[cfg(test)]
+mod tests;
