@@ -99,6 +99,14 @@ struct {
 	__uint(max_entries, REPORTS_BYTES);
 } reports SEC(".maps");
 
+/* vemd's alone; no program reads it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct highest_epoch);
+} highest_epoch SEC(".maps");
+
 /* What is read of a packet before its flow is looked up. */
 struct packet {
 	struct flow_key key;
@@ -809,7 +817,7 @@ int flow_control(struct __sk_buff *skb)
 	if (command.operation == OP_FORGET) {
 		if (flow->created_ns != command.created_ns)
 			return OUTCOME_ABSENT;
-		if (flow->state != FLOW_PENDING)
+		if (flow->state == FLOW_DRAINING || flow->verdict == VERDICT_PERMIT)
 			return OUTCOME_WRONG_STATE;
 		bpf_map_delete_elem(&flows, &command.key);
 		return OUTCOME_DONE;

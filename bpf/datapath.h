@@ -158,7 +158,14 @@ struct settings {
 	__u32 abi_version;
 	__u32 reinject_mark; /* random, not 0: set by the tap's program, cleared by the port's */
 	__u32 upcall_mark;   /* random, not 0: lets a packet out to the tap */
-	__u32 zero;
+	__u32 build;         /* checksum of the object whose programs are attached */
+};
+
+/* The highest epoch vemd has seen, for a quick restart while the kernel runs. */
+struct highest_epoch {
+	__u64 counter;
+	__u8 node[32];
+	__u64 incarnation;
 };
 
 enum report_kind {
@@ -186,7 +193,7 @@ enum operation {
 	OP_SETTLE = 2,
 	/* Pending or draining -> verdict, with a drop or a reset. */
 	OP_DENY = 3,
-	/* Pending -> gone; a later packet asks anew. */
+	/* Pending or dropped -> gone; a later packet asks anew. */
 	OP_FORGET = 4,
 	/* A verdict of an older generation is confirmed or turned. */
 	OP_REVALIDATE = 5,

@@ -6,6 +6,9 @@
 use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, Verdict};
 use serde::{Deserialize, Serialize};
 
+/// ALPN name of the connection: a VEM is the client, a node the server.
+pub const PROTOCOL: &str = "twinwall-vem/1";
+
 /// Most items of a batched message; bounds one frame to well below the frame limit.
 pub const BATCH_MAX: usize = 256;
 
