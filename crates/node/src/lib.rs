@@ -5,7 +5,9 @@
 //! | [`service`] | the one shape of a service: inputs, outputs, deadlines |
 //! | [`checkpoint_client`] | a service's book-keeping of its requests to `pss` |
 //! | [`services`] | the services themselves |
+//! | [`supervisor`] | the System Manager: redundancy and service supervision joined |
 
 pub mod checkpoint_client;
 pub mod service;
 pub mod services;
+pub mod supervisor;
