@@ -5,12 +5,16 @@
 //! | [`clock`] | monotonic time, and wall time for display |
 //! | [`identity`] | a node's or host agent's key pair and fingerprint |
 //! | [`tls`] | TLS 1.3 with pinned identities on both sides |
+//! | [`node_file`] | two checksummed slots that survive a torn write |
+//! | [`process`] | children with an inherited socket, watched by pidfd |
 //! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
 //! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
 
 pub mod clock;
 mod descriptor;
 pub mod identity;
+pub mod node_file;
+pub mod process;
 pub mod seqpacket;
 pub mod stream;
 pub mod tls;
