@@ -487,7 +487,7 @@ impl Test {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub enum MatchCriteria {
-    /// Every condition must hold; with none, everything matches.
+    /// Every condition must hold.
     #[default]
     All,
     /// One condition that holds is enough.
