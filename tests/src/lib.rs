@@ -6,12 +6,16 @@
 //! | [`lab`] | one lab: up, commands, faults, down |
 //! | [`guard`] | takes a lab down even when its owner is killed |
 //! | [`traffic`] | what was measured in a window of time |
+//! | [`clock`] | the clock that everything is stamped with |
+//! | [`agent`] | what a host agent says of itself |
 //! | [`wait`] | waits for a state, with a deadline |
 //! | [`site`] | what the tests know of the default topology and the sample policy |
 //! | [`leftovers`] | what a lab could leave behind, compared before and after |
 //!
 //! The system tests and the demo are its two users.
 
+pub mod agent;
+pub mod clock;
 pub mod guard;
 pub mod lab;
 pub mod leftovers;

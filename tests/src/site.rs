@@ -9,6 +9,9 @@ pub const CLIENT: &str = "client";
 /// The host of [`CLIENT`].
 pub const CLIENT_HOST: &str = "host-1";
 
+/// The host of the VMs that new connections go to.
+pub const SERVER_HOST: &str = "host-2";
+
 /// The policy that permits the measured traffic and forbids one port.
 pub const POLICY: &str = include_str!("../../docs/examples/policy.vsg");
 

@@ -34,3 +34,11 @@ pub struct Window {
     /// Errors that the witnesses (wrk, iperf3) report.
     pub witness_errors: u64,
 }
+
+impl Window {
+    /// The longest stall of an established flow, in milliseconds.
+    #[must_use]
+    pub fn stall_ms(&self) -> f64 {
+        self.tcp_longest_stall_ms.max(self.udp_longest_stall_ms)
+    }
+}

@@ -1,0 +1,141 @@
+//! One repetition of a step: a control window, the fault, its window.
+//!
+//! ```text
+//!   │◀── control window ──▶│ counters │◀────── fault window ──────▶│ counters
+//!                                     ▲ the fault
+//! ```
+//! Both windows are equally long, and the traffic is the same in both.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use system_tests::traffic::Window;
+use system_tests::{Lab, agent, clock, site, wait};
+
+use super::step::Step;
+
+/// Length of both windows. The slowest promise is below half a second; a SYN that had to be sent
+/// again waits for one more second and shows.
+const WINDOW: Duration = Duration::from_millis(2500);
+const WINDOW_NS: u64 = 2_500_000_000;
+
+/// Longest wait for the survivor to say that it leads.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What one repetition showed.
+pub(crate) struct Sample {
+    /// Before the fault.
+    pub(crate) control: Window,
+    /// From the fault on.
+    pub(crate) fault: Window,
+    /// Verdicts on new connections that gateways gave in the fault window.
+    pub(crate) decided_by_gateway: u64,
+    /// From the fault to the first decision by the new active, in milliseconds; `None` where the
+    /// active stays.
+    pub(crate) takeover_ms: Option<f64>,
+    /// Whether each host agent obeys the node that leads, under one epoch, and obeyed no older
+    /// one since.
+    pub(crate) one_active_obeyed: bool,
+}
+
+/// Runs one repetition on a redundant pair, and leaves a redundant pair.
+pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
+    let active = lab.await_redundant()?;
+    // The window is measured, not waited for: no state tells that it is over.
+    thread::sleep(WINDOW);
+    let control_until = clock::now_ns();
+    let before = Counters::read(lab)?;
+    let at_ns = step.strike(lab, active)?;
+    thread::sleep(remaining(at_ns));
+    let after = Counters::read(lab)?;
+    let control = lab.traffic(control_until - WINDOW_NS, control_until)?;
+    let fault = lab.traffic(at_ns, at_ns + WINDOW_NS)?;
+    let expected = if step.moves_the_active() {
+        site::other(active)
+    } else {
+        active
+    };
+    wait::until(&format!("{expected} leads"), TAKEOVER_LIMIT, || {
+        let leads = lab
+            .internal_state(expected)?
+            .is_some_and(|state| state.starts_with("Active"));
+        Ok(leads.then_some(()))
+    })?;
+    step.mend(lab, active)?;
+    let survivor = lab.await_redundant()?;
+    if survivor != expected {
+        bail!(
+            "{survivor} leads after '{}', expected {expected}",
+            step.title()
+        );
+    }
+    let ended = Counters::read(lab)?;
+    Ok(Sample {
+        control,
+        fault,
+        decided_by_gateway: after.decided.saturating_sub(before.decided),
+        takeover_ms: step
+            .moves_the_active()
+            .then(|| after.takeover_ms(at_ns))
+            .flatten(),
+        one_active_obeyed: ended.agree(),
+    })
+}
+
+fn remaining(at_ns: u64) -> Duration {
+    Duration::from_nanos((at_ns + WINDOW_NS).saturating_sub(clock::now_ns()))
+}
+
+impl Sample {
+    /// The longest stall of an established flow in the fault window, in milliseconds.
+    pub(crate) fn stall_ms(&self) -> f64 {
+        self.fault.stall_ms()
+    }
+
+    /// The same in the control window.
+    pub(crate) fn control_stall_ms(&self) -> f64 {
+        self.control.stall_ms()
+    }
+}
+
+/// What the host agents have counted and seen.
+struct Counters {
+    /// New connections that a gateway permitted at the servers' ports; each is decided once more
+    /// at the client's.
+    decided: u64,
+    agents: Vec<agent::Status>,
+}
+
+impl Counters {
+    fn read(lab: &Lab) -> Result<Self> {
+        let agents = site::HOSTS.iter().map(|host| agent::status(lab, host));
+        Ok(Self {
+            decided: agent::stats(lab, site::SERVER_HOST)?.permitted,
+            agents: agents.collect::<Result<_>>()?,
+        })
+    }
+
+    /// From `at_ns` to the first verdict that any agent took under a claim accepted since.
+    fn takeover_ms(&self, at_ns: u64) -> Option<f64> {
+        let first = self
+            .agents
+            .iter()
+            .filter(|agent| {
+                agent
+                    .last_claim_accepted_ns
+                    .is_some_and(|claimed| claimed >= at_ns)
+            })
+            .filter_map(|agent| agent.first_decision_after_claim_ns)
+            .min()?;
+        // A u64 of nanoseconds since the fault is far below the 53 bits that a double holds.
+        Some(first.saturating_sub(at_ns) as f64 / 1_000_000.0)
+    }
+
+    /// Whether all agents take verdicts under the same epoch.
+    fn agree(&self) -> bool {
+        self.agents.windows(2).all(|pair| {
+            pair[0].obeyed_epoch.is_some() && pair[0].obeyed_epoch == pair[1].obeyed_epoch
+        })
+    }
+}
