@@ -23,6 +23,10 @@ pub const FOLLOWS: &str = "HA standby";
 /// synchronisation and the grant, on a loaded machine.
 pub const REDUNDANT_LIMIT: Duration = Duration::from_secs(45);
 
+/// Where the logs of a failed test's lab are kept, set by `cargo xtask test`; without it the
+/// folder for temporary files.
+const FAILURE_LOGS: &str = "TWINWALL_LOG_DIR";
+
 /// What is brought up, and from where.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -335,6 +339,14 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if self.guard.is_some() && std::thread::panicking() {
+            let folder = std::env::var_os(FAILURE_LOGS).map_or_else(std::env::temp_dir, Into::into);
+            let folder = folder.join(format!("twinwall-{}", self.plan.name));
+            match self.copy_logs(&folder) {
+                Ok(()) => eprintln!("logs of lab {}: {}", self.plan.name, folder.display()),
+                Err(error) => eprintln!("no logs of lab {}: {error:#}", self.plan.name),
+            }
+        }
         if let Err(error) = self.remove() {
             eprintln!("lab {}: {error:#}", self.plan.name);
         }

@@ -6,6 +6,7 @@
 //! | [`lab`] | one lab: up, commands, faults, down |
 //! | [`guard`] | takes a lab down even when its owner is killed |
 //! | [`traffic`] | what was measured in a window of time |
+//! | [`bench`] | what every system test begins with |
 //! | [`clock`] | the clock that everything is stamped with |
 //! | [`agent`] | what a host agent says of itself |
 //! | [`wait`] | waits for a state, with a deadline |
@@ -15,6 +16,7 @@
 //! The system tests and the demo are its two users.
 
 pub mod agent;
+pub mod bench;
 pub mod clock;
 pub mod guard;
 pub mod lab;

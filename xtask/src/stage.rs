@@ -160,6 +160,7 @@ impl Stage {
             }
             Self::System => {
                 command.env("TWINWALL_BIN_DIR", workspace.release_folder());
+                command.env("TWINWALL_LOG_DIR", workspace.logs().join("test"));
             }
             Self::Format | Self::Lint | Self::Unit | Self::Simulation => {}
         }
