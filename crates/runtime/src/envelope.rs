@@ -81,10 +81,8 @@ impl Keys {
         };
         let (client, own) = (key(8), key(40));
         let (send, receive) = if server { (own, client) } else { (client, own) };
-        let mut id = [0; 8];
-        id.copy_from_slice(&exported[..8]);
         Self {
-            id: u64::from_le_bytes(id),
+            id: Envelope::key_id(exported),
             server,
             send,
             receive,
@@ -130,6 +128,14 @@ impl std::fmt::Debug for Envelope {
 }
 
 impl Envelope {
+    /// The key id of exported bytes.
+    #[must_use]
+    pub fn key_id(exported: &[u8; EXPORT_BYTES]) -> u64 {
+        let mut id = [0; 8];
+        id.copy_from_slice(&exported[..8]);
+        u64::from_le_bytes(id)
+    }
+
     /// Accepts datagrams under the keys of a new TLS connection from now on.
     /// Returns the key id, for [`Self::activate`].
     pub fn install(&mut self, exported: &[u8; EXPORT_BYTES], server: bool) -> u64 {

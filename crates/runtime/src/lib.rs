@@ -8,12 +8,14 @@
 //! | [`node_file`] | two checksummed slots that survive a torn write |
 //! | [`process`] | children with an inherited socket, watched by pidfd |
 //! | [`envelope`] | AEAD, replay windows and keys of heartbeat datagrams |
+//! | [`heartbeat`] | the real-time thread that beats on every HA link |
 //! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
 //! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
 
 pub mod clock;
 mod descriptor;
 pub mod envelope;
+pub mod heartbeat;
 pub mod identity;
 pub mod node_file;
 pub mod process;

@@ -82,6 +82,23 @@ pub fn encode<T: Serialize>(channel: Channel, message: &T) -> Vec<u8> {
     frame
 }
 
+/// Encodes `message` as one frame of `channel` into `buffer`, without allocating; returns the
+/// frame's length, or `None` when it does not fit.
+#[must_use]
+pub fn encode_into<T: Serialize>(
+    channel: Channel,
+    message: &T,
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let (header, rest) = buffer.split_at_mut_checked(HEADER_BYTES)?;
+    let body = postcard::to_slice(message, rest).ok()?.len();
+    header[..2].copy_from_slice(&MAGIC);
+    header[2..4].copy_from_slice(&[VERSION, channel as u8]);
+    header[4..8].copy_from_slice(&u32::try_from(body).ok()?.to_le_bytes());
+    header[8..].fill(0);
+    Some(HEADER_BYTES + body)
+}
+
 /// Length of the whole frame that starts with `bytes`, or `None` while the header is incomplete.
 fn frame_length(channel: Channel, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
@@ -158,7 +175,7 @@ impl FrameBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Channel, DecodeError, FrameBuffer, HEADER_BYTES, decode, encode};
+    use super::{Channel, DecodeError, FrameBuffer, HEADER_BYTES, decode, encode, encode_into};
 
     #[test]
     fn a_frame_is_read_back_whole_or_in_pieces() {
@@ -172,6 +189,17 @@ mod tests {
             assert_eq!(buffer.next_frame(), Ok(Some((7_u32, "seven".to_owned()))));
         }
         assert_eq!(buffer.next_frame::<u32>(), Ok(None));
+    }
+
+    #[test]
+    fn both_ways_to_encode_agree() {
+        let mut buffer = [0xff; 64];
+        let frame = encode(Channel::Vem, &(7_u32, "seven"));
+        assert_eq!(encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer), Some(frame.len()));
+        assert_eq!(buffer[..frame.len()], frame);
+        for length in 0..frame.len() {
+            assert_eq!(encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer[..length]), None);
+        }
     }
 
     #[test]

@@ -26,4 +26,4 @@ pub mod service;
 pub mod supervision;
 pub mod vem;
 
-pub use frame::{Channel, DecodeError, FRAME_MAX_BYTES, FrameBuffer, HEADER_BYTES, decode, encode};
+pub use frame::{Channel, DecodeError, FRAME_MAX_BYTES, FrameBuffer, HEADER_BYTES, decode, encode, encode_into};
