@@ -23,6 +23,9 @@ pub const FOLLOWS: &str = "HA standby";
 /// synchronisation and the grant, on a loaded machine.
 pub const REDUNDANT_LIMIT: Duration = Duration::from_secs(45);
 
+/// Longest wait for the end of what began in a window: the traffic gives a connection five seconds.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(12);
+
 /// Where the logs of a failed test's lab are kept, set by `cargo xtask test`; without it the
 /// folder for temporary files.
 const FAILURE_LOGS: &str = "TWINWALL_LOG_DIR";
@@ -271,6 +274,21 @@ impl Lab {
     /// What `vsg-lab traffic stop` says.
     pub fn stop_traffic(&self) -> Result<Value> {
         self.ask(&["traffic", "stop"], &[])
+    }
+
+    /// As [`Self::traffic`], once all that began in the window has ended.
+    ///
+    /// # Errors
+    /// When that takes longer than [`SETTLE_LIMIT`], or records were lost.
+    pub fn settled_traffic(&self, from_ns: u64, to_ns: u64) -> Result<Window> {
+        wait::until(
+            "all that began in the window has ended",
+            SETTLE_LIMIT,
+            || {
+                let window = self.traffic(from_ns, to_ns)?;
+                Ok(window.complete.then_some(window))
+            },
+        )
     }
 
     /// What the traffic met between two moments of the monotonic clock.

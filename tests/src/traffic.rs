@@ -33,6 +33,10 @@ pub struct Window {
     pub forbidden_reached: u64,
     /// Errors that the witnesses (wrk, iperf3) report.
     pub witness_errors: u64,
+    /// Runs and intervals that they reported on.
+    pub witness_reports: u64,
+    /// False while something that began in the window has not ended, or when records were lost.
+    pub complete: bool,
 }
 
 impl Window {

@@ -33,7 +33,7 @@ fn strike(lab: &Lab, what: &str, fault: impl FnOnce()) {
     // The window is measured, not waited for.
     thread::sleep(WINDOW);
     let to_ns = clock::now_ns();
-    let window = lab.traffic(from_ns, to_ns).expect("a report");
+    let window = lab.settled_traffic(from_ns, to_ns).expect("a report");
     assert!(window.tcp_alive, "{what}: the stream is dead: {window:?}");
     assert_eq!(
         window.udp_lost + window.udp_reordered,

@@ -49,8 +49,6 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
     let at_ns = step.strike(lab, active)?;
     thread::sleep(remaining(at_ns));
     let after = Counters::read(lab)?;
-    let control = lab.traffic(control_until - WINDOW_NS, control_until)?;
-    let fault = lab.traffic(at_ns, at_ns + WINDOW_NS)?;
     let expected = if step.moves_the_active() {
         site::other(active)
     } else {
@@ -72,8 +70,8 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
     }
     let ended = Counters::read(lab)?;
     Ok(Sample {
-        control,
-        fault,
+        control: lab.settled_traffic(control_until - WINDOW_NS, control_until)?,
+        fault: lab.settled_traffic(at_ns, at_ns + WINDOW_NS)?,
         decided_by_gateway: after.decided.saturating_sub(before.decided),
         takeover_ms: step
             .moves_the_active()

@@ -58,6 +58,9 @@ pub(crate) fn broken(step: Step, sample: &Sample) -> Vec<String> {
     if fault.witness_errors + sample.control.witness_errors > 0 {
         broken.push(format!("witnesses report {} errors", fault.witness_errors));
     }
+    if fault.witness_reports == 0 {
+        broken.push("the witnesses said nothing".to_owned());
+    }
     if step == Step::Pause && !sample.one_active_obeyed {
         broken.push("the host agents do not all obey the one active".to_owned());
     }
@@ -122,6 +125,7 @@ mod tests {
             connections_per_s: 500.0,
             connect_slowest_ms: 5.0,
             forbidden_attempts: 125,
+            witness_reports: 3,
             ..Window::default()
         };
         Sample {
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn each_promise_can_be_broken() {
         type Damage = fn(&mut Sample);
-        let damages: [(&str, Damage); 10] = [
+        let damages: [(&str, Damage); 11] = [
             ("dead", |s| s.fault.tcp_alive = false),
             ("UDP: 1 lost", |s| s.fault.udp_lost = 1),
             ("1 reordered", |s| s.fault.udp_reordered = 1),
@@ -162,7 +166,8 @@ mod tests {
             ("1 connections failed", |s| s.fault.connections_failed = 1),
             ("was reached", |s| s.fault.forbidden_reached = 1),
             ("not tried", |s| s.fault.forbidden_attempts = 0),
-            ("witnesses", |s| s.fault.witness_errors = 1),
+            ("witnesses report", |s| s.fault.witness_errors = 1),
+            ("witnesses said", |s| s.fault.witness_reports = 0),
         ];
         for (text, damage) in damages {
             let mut sample = good();
