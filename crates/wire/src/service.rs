@@ -1,9 +1,7 @@
 //! Services among themselves: bodies of broker messages, one enum for each receiving SAP.
 
-use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, Verdict};
+use model::{Direction, Epoch, FlowKey, Generation, ModuleNumber, Verdict};
 use serde::{Deserialize, Serialize};
-
-use crate::vem::FlowEvent;
 
 /// To `policy_engine`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +41,22 @@ pub enum FromPolicyEngine {
         /// One for each request.
         decisions: Vec<crate::vem::Decision>,
     },
-    /// `show policy-engine stats`: rows of name, count, action.
-    Stats(Vec<PolicyStat>),
-    /// `show service-path connection`.
-    Connections(Vec<Connection>),
+    /// `show policy-engine stats`.
+    Stats {
+        /// In the order of their names.
+        policies: Vec<PolicyLookups>,
+        /// Lookup events that were not logged, because there were too many.
+        log_suppressed: u64,
+    },
+    /// `show service-path connection`: the first [`CONNECTIONS_SHOWN_MAX`].
+    Connections {
+        /// In the order of their keys.
+        connections: Vec<Connection>,
+        /// How many there are.
+        total: u64,
+        /// How many there can be.
+        capacity: u64,
+    },
     /// Answers [`ToPolicyEngine::Canary`].
     Canary {
         /// Echoed.
@@ -56,15 +66,29 @@ pub enum FromPolicyEngine {
     Generation(Generation),
 }
 
-/// One counter.
+/// Most connections in one answer: some 100 bytes each, so that it fits one message.
+pub const CONNECTIONS_SHOWN_MAX: usize = 1000;
+
+/// How often one policy was asked, and what its rules decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyStat {
-    /// `policy/rule@org`, as shown.
-    pub name: String,
-    /// Decisions.
-    pub count: u64,
-    /// `Permit`, `Drop`, `Log, Permit` …; empty for a policy's sum.
-    pub action: String,
+pub struct PolicyLookups {
+    /// `policy@org`.
+    pub policy: String,
+    /// Decisions asked of it.
+    pub lookups: u64,
+    /// Its rules in order, then the decisions that none made.
+    pub rules: Vec<RuleHits>,
+}
+
+/// How often one rule decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleHits {
+    /// `rule@org`, or `NOT_APPLICABLE`.
+    pub rule: String,
+    /// Decisions it made.
+    pub hits: u64,
+    /// `Permit`, `Drop`, `Log, Permit` …
+    pub actions: String,
 }
 
 /// One live connection.
@@ -74,16 +98,18 @@ pub struct Connection {
     pub module: ModuleNumber,
     /// Port it was decided for.
     pub port: String,
+    /// Direction of its first packet.
+    pub direction: Direction,
     /// The flow.
     pub flow: FlowKey,
     /// Its verdict.
     pub verdict: Verdict,
+    /// The rule that decided it, empty if none matched.
+    pub rule: String,
     /// Policy that decided it.
     pub generation: Generation,
-    /// What was decided from.
-    pub attributes: FlowAttributes,
-    /// Last event reported.
-    pub event: FlowEvent,
+    /// Seconds since it was decided, or since this node heard of it.
+    pub age_s: u64,
 }
 
 /// To `vem_mgr`.
