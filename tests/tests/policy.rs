@@ -26,23 +26,25 @@ fn only_what_the_policy_permits_passes() {
     if !bench::may_run() {
         return;
     }
-    let lab = bench::pair();
-    let active = lab.await_redundant().expect("redundant");
+    let (lab, active) = bench::pair_with_policy();
     // The traffic brings the servers with it: nginx at web:80, a listener at web:9999.
     lab.start_traffic(120).expect("traffic");
-    assert!(
-        !connects(&lab, "10.9.0.11", 80),
-        "without a policy everything is dropped"
-    );
-
-    lab.configure(active, site::POLICY)
-        .expect("the sample policy");
     assert!(connects(&lab, "10.9.0.11", 80), "a permitted port");
     assert!(
         !connects(&lab, "10.9.0.11", 9999),
         "a port that no rule permits"
     );
     dropped_attempts_are_logged(&lab, active);
+
+    lab.configure(active, "security-profile web@root\nno policy")
+        .expect("a change");
+    assert!(
+        !connects(&lab, "10.9.0.11", 80),
+        "without a policy everything is dropped"
+    );
+    lab.configure(active, "security-profile web@root\npolicy site@root")
+        .expect("a change");
+    assert!(connects(&lab, "10.9.0.11", 80), "and with it not");
 
     lab.configure(active, "policy site@root\nno rule client-to-web@root")
         .expect("a change");
