@@ -79,6 +79,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Fix => checks::fix(&workspace),
         Verb::Lab { words } => {
+            packages::require_kernel()?;
             packages::require(packages::LAB)?;
             workspace.build_release(&workspace::PRODUCT)?;
             workspace.hand_over("vsg-lab", &words)

@@ -70,6 +70,28 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
     install(&missing).with_context(|| format!("cannot install; by hand: {by_hand}"))
 }
 
+/// The first kernel with TCX, the hook of the datapath.
+const KERNEL: (u32, u32) = (6, 6);
+
+/// Stops on a kernel that cannot load the datapath.
+pub(crate) fn require_kernel() -> Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("no /proc")?;
+    let mut parts = release
+        .trim()
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version < KERNEL {
+        let (major, minor) = KERNEL;
+        bail!(
+            "this kernel is {}; the datapath needs {major}.{minor} or newer (on Debian 12: \
+             linux-image-amd64 from bookworm-backports)",
+            release.trim()
+        );
+    }
+    Ok(())
+}
+
 /// True for the superuser, told by who owns this process's entry in /proc.
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;

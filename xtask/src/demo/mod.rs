@@ -67,6 +67,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     if !packages::is_root() {
         bail!("the demo makes network namespaces and loads BPF programs: run it as root");
     }
+    packages::require_kernel()?;
     let progress = Progress::start();
     packages::require(packages::LAB)?;
     progress.line("building vsgd, vemd, vsh and vsg-lab (release; minutes the first time)");
