@@ -188,63 +188,98 @@ impl Object {
     }
 }
 
-/// One line of configuration. Numbers order conditions, expressions and actions; a rule's order
-/// ranks it in its policy.
+/// One line of configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Statement {
-    /// `action N …`, in a rule.
-    Action {
-        /// Its number.
-        number: u16,
-        /// What it does.
-        action: Action,
-    },
-    /// `condition N …`, in a zone or a rule.
-    Condition {
-        /// Its number.
-        number: u16,
-        /// What must hold.
-        condition: Condition,
-    },
-    /// `cond-match-criteria: …`, in a zone or a rule.
-    Criteria(MatchCriteria),
+    /// In a zone or a rule.
+    Conditions(ConditionsLine),
     /// `zone NAME` and its like: makes the object if need be and enters its mode.
     Enter(Object),
+    /// In an object group.
+    Group(GroupLine),
     /// `hostname NAME`.
     Hostname(String),
-    /// `match N …`, in an object group.
-    Match {
-        /// Its number.
-        number: u16,
-        /// The expression.
-        condition: Condition,
-    },
-    /// `no action N`.
-    NoAction(u16),
-    /// `no condition N`.
-    NoCondition(u16),
     /// `no hostname`: back to the default.
     NoHostname,
-    /// `no match N`.
-    NoMatch(u16),
-    /// `no rule NAME`, in a policy: takes the rule out of it.
-    NoPolicyRule(ObjectName),
-    /// `no policy [NAME]`, in a security profile.
-    NoProfilePolicy,
-    /// `rule NAME order N`, in a policy.
-    PolicyRule {
-        /// The rule.
-        rule: ObjectName,
-        /// Its rank; lower is asked first.
-        order: u16,
-    },
-    /// `policy NAME`, in a security profile.
-    ProfilePolicy(ObjectName),
+    /// In a policy.
+    Policy(PolicyLine),
+    /// In a security profile.
+    Profile(ProfileLine),
     /// `no zone NAME` and its like.
     Remove {
         /// The kind.
         kind: ObjectKind,
         /// The name.
         name: ObjectName,
+    },
+    /// In a rule.
+    Rule(RuleLine),
+}
+
+/// A line about the conditions of a zone or a rule. They are evaluated in the order of their
+/// numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConditionsLine {
+    /// `cond-match-criteria: …`.
+    Criteria(MatchCriteria),
+    /// `no condition N`.
+    Remove(u16),
+    /// `condition N …`.
+    Set {
+        /// Its number.
+        number: u16,
+        /// What must hold.
+        condition: Condition,
+    },
+}
+
+/// A line of an object group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupLine {
+    /// `no match N`.
+    Remove(u16),
+    /// `match N …`.
+    Set {
+        /// Its number.
+        number: u16,
+        /// The expression.
+        expression: Condition,
+    },
+}
+
+/// A line of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyLine {
+    /// `no rule NAME`: takes the rule out of the policy.
+    Remove(ObjectName),
+    /// `rule NAME order N`.
+    Set {
+        /// The rule.
+        rule: ObjectName,
+        /// Its rank; lower is asked first.
+        order: u16,
+    },
+}
+
+/// A line of a security profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProfileLine {
+    /// `no policy [NAME]`.
+    Remove,
+    /// `policy NAME`.
+    Set(ObjectName),
+}
+
+/// A line of a rule that is about its actions. The first that decides, by number, is the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuleLine {
+    /// `no action N`.
+    Remove(u16),
+    /// `action N …`.
+    Set {
+        /// Its number.
+        number: u16,
+        /// What it does.
+        action: Action,
     },
 }

@@ -25,7 +25,10 @@ pub mod pipe;
 pub mod tree;
 
 pub use answer::Answer;
-pub use command::{Command, HeartbeatSetting, Object, ObjectKind, Show, Statement};
+pub use command::{
+    Command, ConditionsLine, GroupLine, HeartbeatSetting, Object, ObjectKind, PolicyLine,
+    ProfileLine, RuleLine, Show, Statement,
+};
 pub use mode::{Mode, Standing};
 pub use parse::{Invocation, ParseError, ParseErrorKind, parse};
 pub use pipe::Filter;

@@ -114,7 +114,7 @@ pub fn parse(
         None => (line, None),
     };
     let words = split(command_text);
-    let Some((first_column, first)) = words.first() else {
+    let Some((_, first)) = words.first() else {
         return match pipes {
             None => Ok(empty(mode)),
             Some((at, _)) => Err(invalid(columns(line, at))),
@@ -123,23 +123,8 @@ pub fn parse(
     if first.starts_with('!') {
         return Ok(empty(mode));
     }
-    let mut context = mode.clone();
-    let command = loop {
-        let nodes = grammar.first_words(&context);
-        match walk(
-            nodes,
-            &words,
-            columns(line, command_text.trim_end().len()),
-            standing,
-        ) {
-            Err(error)
-                if error.column == *first_column && error.kind == ParseErrorKind::Invalid =>
-            {
-                context = context.parent().ok_or(error)?;
-            }
-            outcome => break outcome?,
-        }
-    };
+    let end_column = columns(line, command_text.trim_end().len());
+    let (command, context) = in_modes(grammar, &words, end_column, mode, standing)?;
     let filters = match pipes {
         Some((at, text)) => parse_pipes(line, at, text)?,
         None => Vec::new(),
@@ -186,6 +171,35 @@ fn split(line: &str) -> Vec<(usize, &str)> {
         }
     }
     words
+}
+
+/// Tries the mode's words, then those of the modes above, as long as a word is unknown. If none
+/// knows the line, the error is that of the mode which understood most of it.
+fn in_modes(
+    grammar: &Grammar,
+    words: &[(usize, &str)],
+    end_column: usize,
+    mode: &Mode,
+    standing: Standing,
+) -> Result<(Command, Mode), ParseError> {
+    let mut deepest: Option<ParseError> = None;
+    let mut context = mode.clone();
+    loop {
+        let error = match walk(grammar.first_words(&context), words, end_column, standing) {
+            Ok(command) => return Ok((command, context)),
+            Err(error) => error,
+        };
+        let unknown_word = error.kind == ParseErrorKind::Invalid;
+        let farthest = match deepest {
+            Some(before) if before.column >= error.column => before,
+            Some(_) | None => error,
+        };
+        match context.parent() {
+            Some(parent) if unknown_word => context = parent,
+            Some(_) | None => return Err(farthest),
+        }
+        deepest = Some(farthest);
+    }
 }
 
 fn walk(

@@ -21,7 +21,10 @@ use model::{
 };
 
 use super::{BadWord, Build, Node, Token, Words, address, keyword, name, number};
-use crate::command::{Command, Object, ObjectKind, Statement};
+use crate::command::{
+    Command, ConditionsLine, GroupLine, Object, ObjectKind, PolicyLine, ProfileLine, RuleLine,
+    Statement,
+};
 
 /// Longest host name: RFC 1123 allows a label of 63.
 const HOSTNAME_MAX_BYTES: usize = 63;
@@ -31,6 +34,10 @@ const NUMBER_MAX: u32 = 65_535;
 
 fn statement(statement: Statement) -> Result<Command, BadWord> {
     Ok(Command::Statement(statement))
+}
+
+fn conditions(line: ConditionsLine) -> Result<Command, BadWord> {
+    statement(Statement::Conditions(line))
 }
 
 /// In configuration modes every word is for administrators, and on the active only.
@@ -116,10 +123,10 @@ pub(super) fn object_group() -> Vec<Node> {
     let number_node = number("number", 1, NUMBER_MAX, "Number of the expression");
     let expression: Build = |words| {
         let condition = condition_of(words)?;
-        statement(Statement::Match {
+        statement(Statement::Group(GroupLine::Set {
             number: words.number("number")?,
-            condition,
-        })
+            expression: condition,
+        }))
     };
     words([
         keyword("match", "An expression; one that holds is enough").then(
@@ -129,12 +136,11 @@ pub(super) fn object_group() -> Vec<Node> {
                     .map(|attribute| tests(attribute, false, expression)),
             ),
         ),
-        keyword("no", "Undo a line").then(
-            keyword("match", "An expression").then(
-                number("number", 1, NUMBER_MAX, "Its number")
-                    .ends(|words| statement(Statement::NoMatch(words.number("number")?))),
-            ),
-        ),
+        keyword("no", "Undo a line").then(keyword("match", "An expression").then(
+            number("number", 1, NUMBER_MAX, "Its number").ends(|words| {
+                statement(Statement::Group(GroupLine::Remove(words.number("number")?)))
+            }),
+        )),
     ])
 }
 
@@ -153,8 +159,9 @@ pub(super) fn rule() -> Vec<Node> {
         condition(&attributes),
         keyword("no", "Undo a line").then_all([
             keyword("action", "An action").then(
-                number("number", 1, NUMBER_MAX, "Its number")
-                    .ends(|words| statement(Statement::NoAction(words.number("number")?))),
+                number("number", 1, NUMBER_MAX, "Its number").ends(|words| {
+                    statement(Statement::Rule(RuleLine::Remove(words.number("number")?)))
+                }),
             ),
             no_criteria(),
             no_condition(),
@@ -165,18 +172,17 @@ pub(super) fn rule() -> Vec<Node> {
 pub(super) fn policy() -> Vec<Node> {
     let order = number("order", 1, NUMBER_MAX, "Lower is asked first").ends(|words| {
         let rule = words.name("rule")?;
-        statement(Statement::PolicyRule {
+        statement(Statement::Policy(PolicyLine::Set {
             rule,
             order: words.number("order")?,
-        })
+        }))
     });
     words([
-        keyword("no", "Undo a line").then(
-            keyword("rule", "A rule of this policy").then(
-                name("rule", "Its name")
-                    .ends(|words| statement(Statement::NoPolicyRule(words.name("rule")?))),
-            ),
-        ),
+        keyword("no", "Undo a line").then(keyword("rule", "A rule of this policy").then(
+            name("rule", "Its name").ends(|words| {
+                statement(Statement::Policy(PolicyLine::Remove(words.name("rule")?)))
+            }),
+        )),
         keyword("rule", "Puts a rule into this policy")
             .then(name("rule", "Its name").then(keyword("order", "Its rank").then(order))),
     ])
@@ -186,12 +192,16 @@ pub(super) fn security_profile() -> Vec<Node> {
     words([
         keyword("no", "Undo a line").then(
             keyword("policy", "The policy of this profile")
-                .ends(|_| statement(Statement::NoProfilePolicy))
-                .then(name("policy", "Its name").ends(|_| statement(Statement::NoProfilePolicy))),
+                .ends(|_| statement(Statement::Profile(ProfileLine::Remove)))
+                .then(
+                    name("policy", "Its name")
+                        .ends(|_| statement(Statement::Profile(ProfileLine::Remove))),
+                ),
         ),
         keyword("policy", "The policy of this profile").then(
-            name("policy", "Its name")
-                .ends(|words| statement(Statement::ProfilePolicy(words.name("policy")?))),
+            name("policy", "Its name").ends(|words| {
+                statement(Statement::Profile(ProfileLine::Set(words.name("policy")?)))
+            }),
         ),
     ])
 }
@@ -229,21 +239,21 @@ fn removed(kind: ObjectKind, words: &Words) -> Result<Command, BadWord> {
 fn criteria() -> Node {
     keyword("cond-match-criteria:", "How the conditions are joined").then_all([
         keyword(MatchCriteria::All.keyword(), "Every one must hold")
-            .ends(|_| statement(Statement::Criteria(MatchCriteria::All))),
+            .ends(|_| conditions(ConditionsLine::Criteria(MatchCriteria::All))),
         keyword(MatchCriteria::Any.keyword(), "One is enough")
-            .ends(|_| statement(Statement::Criteria(MatchCriteria::Any))),
+            .ends(|_| conditions(ConditionsLine::Criteria(MatchCriteria::Any))),
     ])
 }
 
 fn no_criteria() -> Node {
     keyword("cond-match-criteria:", "Back to match-all")
-        .ends(|_| statement(Statement::Criteria(MatchCriteria::All)))
+        .ends(|_| conditions(ConditionsLine::Criteria(MatchCriteria::All)))
 }
 
 fn condition(attributes: &[Attribute]) -> Node {
     let build: Build = |words| {
         let condition = condition_of(words)?;
-        statement(Statement::Condition {
+        conditions(ConditionsLine::Set {
             number: words.number("number")?,
             condition,
         })
@@ -261,7 +271,7 @@ fn condition(attributes: &[Attribute]) -> Node {
 fn no_condition() -> Node {
     keyword("condition", "A condition").then(
         number("number", 1, NUMBER_MAX, "Its number")
-            .ends(|words| statement(Statement::NoCondition(words.number("number")?))),
+            .ends(|words| conditions(ConditionsLine::Remove(words.number("number")?))),
     )
 }
 
@@ -309,10 +319,10 @@ fn action_of(words: &Words) -> Result<Command, BadWord> {
         }),
         _ => return Err(bad("action")),
     };
-    statement(Statement::Action {
+    statement(Statement::Rule(RuleLine::Set {
         number: words.number("number")?,
         action,
-    })
+    }))
 }
 
 /// What an object group may group: zones have none, they are sets already.

@@ -1,0 +1,67 @@
+//! `show running-config diff`: a context diff, as `diff -c` writes it (POSIX, "Diff Default
+//! Output Format, -c"), under the original's two names.
+
+use similar::{DiffOp, DiffTag, TextDiff};
+
+/// Unchanged lines shown around a change.
+const CONTEXT_LINES: usize = 3;
+
+/// The difference from the startup configuration to the running one; empty if there is none.
+#[must_use]
+pub fn context_diff(startup: &str, running: &str) -> String {
+    let diff = TextDiff::from_lines(startup, running);
+    let (old, new): (Vec<&str>, Vec<&str>) = (startup.lines().collect(), running.lines().collect());
+    let mut text = String::new();
+    for group in diff.grouped_ops(CONTEXT_LINES) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
+        if text.is_empty() {
+            text += "*** Startup-config\n--- Running-config\n";
+        }
+        text += "***************\n";
+        let span = (first.old_range().start, last.old_range().end);
+        text += &format!("*** {} ****\n", range(span));
+        text += &side(&group, DiffTag::Delete, '-', |op| &old[op.old_range()]);
+        let span = (first.new_range().start, last.new_range().end);
+        text += &format!("--- {} ----\n", range(span));
+        text += &side(&group, DiffTag::Insert, '+', |op| &new[op.new_range()]);
+    }
+    text
+}
+
+/// The lines of one side; none, if that side has no change of its own.
+fn side<'a>(
+    group: &[DiffOp],
+    own: DiffTag,
+    mark: char,
+    lines: impl Fn(&DiffOp) -> &'a [&'a str],
+) -> String {
+    if !group
+        .iter()
+        .any(|op| op.tag() == own || op.tag() == DiffTag::Replace)
+    {
+        return String::new();
+    }
+    let mut text = String::new();
+    for op in group {
+        let prefix = match op.tag() {
+            DiffTag::Equal => ' ',
+            DiffTag::Replace => '!',
+            DiffTag::Delete | DiffTag::Insert => mark,
+        };
+        for line in lines(op) {
+            text += &format!("{prefix} {line}\n");
+        }
+    }
+    text
+}
+
+/// `first,last` from 1; the line before, if the range is empty; one number, if it is one line.
+fn range((start, end): (usize, usize)) -> String {
+    match end - start {
+        0 => start.to_string(),
+        1 => end.to_string(),
+        _ => format!("{},{end}", start + 1),
+    }
+}
