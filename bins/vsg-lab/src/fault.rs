@@ -285,7 +285,7 @@ pub fn kill_service(node: &Namespace, service: &str) -> anyhow::Result<FaultRepo
 pub fn kill_vemd(host: &Namespace, with_guardian: bool) -> anyhow::Result<FaultReport> {
     let agents: Vec<_> = process::members(&[host])?
         .into_iter()
-        .filter(|one| one.program().starts_with("vemd"))
+        .filter(|one| one.runs("vemd"))
         .collect();
     let pids: BTreeSet<i32> = agents.iter().map(|one| one.pid).collect();
     // The guardian first, so that it cannot start another worker meanwhile.

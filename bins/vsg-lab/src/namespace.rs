@@ -99,6 +99,17 @@ pub struct Process {
 }
 
 impl Process {
+    /// True when it runs `program` (or one whose name begins so, as a renamed
+    /// worker's may), by itself or through an interpreter.
+    #[must_use]
+    pub fn runs(&self, program: &str) -> bool {
+        self.arguments.iter().take(2).any(|word| {
+            word.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with(program))
+        })
+    }
+
     /// The file name of its program, as its command line states it.
     #[must_use]
     pub fn program(&self) -> &str {

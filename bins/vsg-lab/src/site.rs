@@ -537,7 +537,7 @@ pub fn start_vemd(paths: &LabPaths, manifest: &mut Manifest, host: &str) -> anyh
     let namespace = Namespace::named(paths.namespace(host));
     if process::members(&[&namespace])?
         .iter()
-        .any(|one| one.program().starts_with("vemd"))
+        .any(|one| one.runs("vemd"))
     {
         bail!("the vemd of '{host}' is already running");
     }
