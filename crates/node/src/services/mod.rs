@@ -2,7 +2,13 @@
 //!
 //! | module | service |
 //! |---|---|
+//! | [`cfgmgr`] | holds the configuration |
+//! | [`policy_engine`] | decides first packets |
 //! | [`vem_mgr`] | speaks with the host agents |
+//! | [`configuration`] | the configuration as stored, and the copy that services keep of it |
 
+pub mod cfgmgr;
+pub mod configuration;
 mod outbox;
+pub mod policy_engine;
 pub mod vem_mgr;

@@ -1,0 +1,372 @@
+//! `cfgmgr`: holds the configuration. Candidate → validate → commit → replicate.
+//!
+//! The running configuration is what `pss` holds under [`CONFIGURATION`]; it is persistent and
+//! replicated, so a reload keeps it, unsaved changes included, and they stay unsaved: `startup`
+//! changes only by `copy running-config startup-config`.
+//!
+//! | posture | changes | `Applied` when |
+//! |---|---|---|
+//! | idle | refused | at once |
+//! | standby | refused: they are made on the active | the configuration is loaded |
+//! | active | one after the other | at once |
+//! | quiesce | refused | none is in flight |
+//!
+//! Invariants (see [`Cfgmgr::check`]):
+//! - a session's lines are committed all or none, and only if the result is valid and compiles;
+//! - a change is answered after its commit, with the level that it reached: `replicated` is
+//!   waited for while the pair is redundant;
+//! - one change at a time: each is applied to the result of the one before;
+//! - at most [`QUEUE_MAX`] changes wait.
+
+use std::collections::VecDeque;
+
+use config::{Candidate, Configuration};
+use model::{Epoch, ServiceName, Time};
+use wire::broker::{Kind, Message, decode_body};
+use wire::checkpoint::{Acknowledgement, Operation, VALUE_MAX_BYTES};
+use wire::service::{FromCfgmgr, ToCfgmgr};
+use wire::supervision::{Activity, FromService, Posture};
+
+use super::configuration::{
+    CONFIGURATION, ConfigurationMirror, next_generation, parse, put_running, put_startup,
+};
+use super::outbox::Outbox;
+use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
+use crate::service::{Service, ServiceInput, ServiceOutput};
+
+/// Changes that wait for the one in flight: one for each of the operators' sessions. One more is
+/// refused.
+pub const QUEUE_MAX: usize = 32;
+
+/// A change that is being committed.
+#[derive(Debug)]
+struct InFlight {
+    request: Message,
+    operations: Vec<Operation>,
+    save: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cfgmgr {
+    out: Outbox,
+    checkpoint: CheckpointClient,
+    posture: Option<Posture>,
+    applied: bool,
+    mirror: ConfigurationMirror,
+    running: Option<Configuration>,
+    queue: VecDeque<(Message, ToCfgmgr)>,
+    in_flight: Option<InFlight>,
+}
+
+impl Cfgmgr {
+    /// A `cfgmgr` started at `now`.
+    #[must_use]
+    pub fn new(now: Time) -> Self {
+        let mut checkpoint = CheckpointClient::new(ServiceName::Cfgmgr, now);
+        checkpoint.watch(now, CONFIGURATION);
+        Self {
+            out: Outbox::new(ServiceName::Cfgmgr, now),
+            checkpoint,
+            posture: None,
+            applied: true,
+            mirror: ConfigurationMirror::default(),
+            running: None,
+            queue: VecDeque::new(),
+            in_flight: None,
+        }
+    }
+
+    /// Panics if an invariant does not hold.
+    pub fn check(&self) {
+        self.checkpoint.check();
+        assert!(self.queue.len() <= QUEUE_MAX, "waiting changes");
+        assert_eq!(
+            self.in_flight.is_some(),
+            self.checkpoint.commit_in_flight(),
+            "one change"
+        );
+    }
+
+    fn activity(&self) -> Activity {
+        self.posture
+            .as_ref()
+            .map_or(Activity::Idle, |posture| posture.activity)
+    }
+
+    fn message(&mut self, message: Message) {
+        if message.kind != Kind::Request || message.from_peer {
+            return;
+        }
+        match decode_body::<ToCfgmgr>(&message.body) {
+            Ok(ToCfgmgr::Running) => self.show(&message, |mirror| &mirror.running),
+            Ok(ToCfgmgr::Startup) => self.show(&message, |mirror| &mirror.startup),
+            Ok(change @ (ToCfgmgr::Apply { .. } | ToCfgmgr::Save)) => {
+                if self.queue.len() < QUEUE_MAX {
+                    self.queue.push_back((message, change));
+                } else {
+                    self.refuse(&message, "% Too many changes are waiting");
+                }
+            }
+            Err(_) => self.refuse(&message, "% Not understood"),
+        }
+    }
+
+    fn show(&mut self, request: &Message, text: impl Fn(&ConfigurationMirror) -> &String) {
+        if !self.checkpoint.is_loaded(CONFIGURATION) {
+            self.refuse(request, "% The configuration is not loaded yet");
+            return;
+        }
+        let text = text(&self.mirror);
+        let text = if text.is_empty() {
+            Configuration::default().text()
+        } else {
+            text.clone()
+        };
+        self.out.respond(request, &FromCfgmgr::Text(text));
+    }
+
+    fn refuse(&mut self, request: &Message, message: &str) {
+        let message = message.to_owned();
+        self.out.respond(
+            request,
+            &FromCfgmgr::Refused {
+                line: 0,
+                column: 0,
+                message,
+            },
+        );
+    }
+
+    /// Begins changes until one is in flight or none waits.
+    fn work(&mut self, now: Time) {
+        while self.in_flight.is_none()
+            && let Some((request, change)) = self.queue.pop_front()
+        {
+            match self.activity() {
+                Activity::Active(epoch) => self.begin(now, epoch, request, change),
+                Activity::Quiesce(_) => {
+                    self.refuse(&request, "% A switchover is in progress");
+                }
+                Activity::Standby => {
+                    self.refuse(&request, "% Configuration is not allowed on the standby");
+                }
+                Activity::Idle => {
+                    self.refuse(
+                        &request,
+                        "% Configuration is not allowed before a role is taken",
+                    );
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Time, epoch: Epoch, request: Message, change: ToCfgmgr) {
+        if !self.checkpoint.is_loaded(CONFIGURATION) {
+            self.refuse(&request, "% The configuration is not loaded yet");
+            return;
+        }
+        let save = change == ToCfgmgr::Save;
+        let operations = match change {
+            ToCfgmgr::Apply { lines, .. } => self.candidate(epoch, &lines),
+            ToCfgmgr::Save => Ok(self.save()),
+            ToCfgmgr::Running | ToCfgmgr::Startup => return,
+        };
+        match operations {
+            Err(refused) => self.out.respond(&request, &refused),
+            Ok(operations) if operations.is_empty() => {
+                let reached = self.level();
+                self.out
+                    .respond(&request, &FromCfgmgr::Committed { reached });
+            }
+            Ok(operations) => {
+                let level = self.level();
+                match self.checkpoint.commit(now, operations.clone(), level) {
+                    Ok(_) => {
+                        self.in_flight = Some(InFlight {
+                            request,
+                            operations,
+                            save,
+                        })
+                    }
+                    Err(error) => self.refuse(&request, &format!("% {error}")),
+                }
+            }
+        }
+    }
+
+    /// The level that a commit waits for.
+    fn level(&self) -> Acknowledgement {
+        let redundant = self
+            .posture
+            .as_ref()
+            .is_some_and(|posture| posture.redundant);
+        if redundant {
+            Acknowledgement::Replicated
+        } else {
+            Acknowledgement::Local
+        }
+    }
+
+    /// The running configuration with `lines` applied, as a transaction; empty if they change
+    /// nothing.
+    fn candidate(&mut self, epoch: Epoch, lines: &[String]) -> Result<Vec<Operation>, FromCfgmgr> {
+        let refused = |message: String| FromCfgmgr::Refused {
+            line: 0,
+            column: 0,
+            message,
+        };
+        if self.running.is_none() {
+            let running = parse(&self.mirror.running);
+            self.running = Some(running.map_err(|error| {
+                refused(format!("% The stored configuration is damaged: {error}"))
+            })?);
+        }
+        let Some(running) = &self.running else {
+            return Ok(Vec::new());
+        };
+        let mut candidate = Candidate::new(running);
+        candidate
+            .apply_lines(lines.iter().map(String::as_str))
+            .map_err(line_refused)?;
+        let changed = candidate.commit().map_err(line_refused)?;
+        if changed == *running {
+            return Ok(Vec::new());
+        }
+        let generation = next_generation(self.mirror.generation, epoch);
+        policy::compile(&changed.policy, generation)
+            .map_err(|error| refused(format!("% {error}")))?;
+        let text = changed.text();
+        if text.len() > VALUE_MAX_BYTES {
+            return Err(refused(format!(
+                "% The configuration would have {} bytes, {VALUE_MAX_BYTES} are allowed",
+                text.len()
+            )));
+        }
+        Ok(put_running(&text, generation))
+    }
+
+    fn save(&self) -> Vec<Operation> {
+        let running = if self.mirror.running.is_empty() {
+            Configuration::default().text()
+        } else {
+            self.mirror.running.clone()
+        };
+        if running == self.mirror.startup {
+            Vec::new()
+        } else {
+            put_startup(&running)
+        }
+    }
+
+    fn checkpoint_events(&mut self) {
+        while let Some(event) = self.checkpoint.poll_event() {
+            match event {
+                CheckpointEvent::Reset(_) => {
+                    self.mirror = ConfigurationMirror::default();
+                    self.running = None;
+                }
+                CheckpointEvent::Operations(_, operations) => self.learn(&operations),
+                CheckpointEvent::Loaded(_) => {}
+                CheckpointEvent::Committed { reached, .. } => {
+                    let Some(done) = self.in_flight.take() else {
+                        continue;
+                    };
+                    self.learn(&done.operations);
+                    self.out
+                        .respond(&done.request, &FromCfgmgr::Committed { reached });
+                    if done.save {
+                        let text = "Configuration copy successful.".to_owned();
+                        self.out.log("SYSMGR", 5, "CFGWRITE_DONE", text);
+                    }
+                }
+                CheckpointEvent::CommitRefused { reason, .. } => {
+                    let Some(done) = self.in_flight.take() else {
+                        continue;
+                    };
+                    self.refuse(&done.request, &format!("% Not committed: {reason}"));
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, operations: &[Operation]) {
+        let generation = self.mirror.generation;
+        self.mirror.apply(operations);
+        if self.mirror.generation != generation || !self.checkpoint.is_loaded(CONFIGURATION) {
+            self.running = None;
+        }
+    }
+
+    fn apply_posture(&mut self) {
+        let Some(posture) = self.posture.as_ref().filter(|_| !self.applied) else {
+            return;
+        };
+        let ready = match posture.activity {
+            Activity::Idle | Activity::Active(_) => true,
+            Activity::Standby => self.checkpoint.is_loaded(CONFIGURATION),
+            Activity::Quiesce(_) => self.in_flight.is_none(),
+        };
+        if ready {
+            self.applied = true;
+            self.out.supervise(FromService::Applied {
+                sequence: posture.sequence,
+            });
+        }
+    }
+}
+
+fn line_refused(error: config::candidate::LineError) -> FromCfgmgr {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    FromCfgmgr::Refused {
+        line: number(error.line),
+        column: number(error.column),
+        message: error.kind.to_string(),
+    }
+}
+
+impl Service for Cfgmgr {
+    fn name(&self) -> ServiceName {
+        ServiceName::Cfgmgr
+    }
+
+    fn handle(&mut self, now: Time, input: ServiceInput) {
+        match input {
+            ServiceInput::Start | ServiceInput::Tick => self.checkpoint.tick(now),
+            ServiceInput::Posture(posture) => {
+                self.posture = Some(posture);
+                self.applied = false;
+            }
+            ServiceInput::BrokerConnected => self.checkpoint.broker_connected(now),
+            ServiceInput::BrokerLost => self.checkpoint.broker_lost(),
+            ServiceInput::Message(message) => {
+                if let Some(message) = self.checkpoint.message(now, message) {
+                    self.message(message);
+                }
+                self.checkpoint_events();
+            }
+            ServiceInput::Answer { .. }
+            | ServiceInput::Console(_)
+            | ServiceInput::PeerBroker(_)
+            | ServiceInput::Shell { .. }
+            | ServiceInput::Vem { .. }
+            | ServiceInput::Stop => {}
+        }
+        self.work(now);
+        self.apply_posture();
+        while let Some(message) = self.checkpoint.poll_message() {
+            self.out.push(ServiceOutput::Send(message));
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<ServiceOutput> {
+        self.out.pop()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.checkpoint.next_deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests;
