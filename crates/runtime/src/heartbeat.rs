@@ -229,7 +229,6 @@ impl Heartbeats {
     }
 
     /// Whether the thread got real-time scheduling and locked memory, or why not.
-    #[must_use]
     pub const fn real_time(&self) -> &Result<(), String> {
         &self.real_time
     }

@@ -9,14 +9,18 @@
 //! | [`process`] | children with an inherited socket, watched by pidfd |
 //! | [`envelope`] | AEAD, replay windows and keys of heartbeat datagrams |
 //! | [`heartbeat`] | the real-time thread that beats on every HA link |
+//! | [`log_writer`] | log lines to a file and to memory |
+//! | [`entropy`] | randomness |
 //! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
 //! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
 
 pub mod clock;
 mod descriptor;
+pub mod entropy;
 pub mod envelope;
 pub mod heartbeat;
 pub mod identity;
+pub mod log_writer;
 pub mod node_file;
 pub mod process;
 pub mod seqpacket;

@@ -35,6 +35,8 @@ pub enum Channel {
     Console = 5,
     /// [`crate::heartbeat`], inside the AEAD envelope.
     Heartbeat = 6,
+    /// [`crate::guardian`].
+    Guardian = 7,
 }
 
 /// Why bytes are not a frame of the expected channel.

@@ -9,6 +9,7 @@
 //! | [`heartbeat`] | System Managers of a pair | UDP, AEAD |
 //! | [`control`] | System Managers of a pair | TLS on an HA link |
 //! | [`supervision`] | System Manager and one service | inherited socket pair |
+//! | [`guardian`] | System Manager and guardian | inherited socket pair |
 //! | [`broker`] | a service and `mts`; `mts` and `mts` | Unix seqpacket; TLS |
 //! | [`checkpoint`] | a service and `pss`; `pss` and `pss` | inside broker frames |
 //! | [`service`] | services among themselves | inside broker frames |
@@ -20,6 +21,7 @@ pub mod checkpoint;
 pub mod console;
 pub mod control;
 mod frame;
+pub mod guardian;
 pub mod heartbeat;
 pub mod log;
 pub mod service;
