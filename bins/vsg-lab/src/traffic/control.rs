@@ -387,10 +387,21 @@ pub fn report(
                 return Ok(None);
             }
         }
-        Ok(Some(()))
+        let heard = testified_until(run, &folder).is_none_or(|until_ns| until_ns >= to_ns);
+        Ok(heard.then_some(()))
     })?;
-    let evidence = collect(&folder, end_ns.min(now_ns()))?;
+    let mut evidence = collect(&folder, end_ns.min(now_ns()))?;
+    if now_ns() < end_ns {
+        evidence.testified_until_ns = testified_until(run, &folder);
+    }
     Ok((figures(&evidence, Window { from_ns, to_ns }), cpu_use(run)))
+}
+
+/// How far the run's witnesses have testified; none when it has none.
+fn testified_until(run: &TrafficRun, folder: &Path) -> Option<u64> {
+    run.pids
+        .contains_key("witness")
+        .then(|| witness::testified_until(&witness::read_testimonies(folder)))
 }
 
 fn collect(folder: &Path, end_ns: u64) -> anyhow::Result<Evidence> {
@@ -405,6 +416,7 @@ fn collect(folder: &Path, end_ns: u64) -> anyhow::Result<Evidence> {
         forbidden_accepted: read(super::FORBIDDEN_ACCEPTED)?,
         testimonies: witness::read_testimonies(folder),
         end_ns,
+        testified_until_ns: None,
     })
 }
 

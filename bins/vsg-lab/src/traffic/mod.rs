@@ -21,6 +21,7 @@ use crate::paths::LabPaths;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use records::RecordLog;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
@@ -167,11 +168,25 @@ fn log(folder: &Path, name: &str, rate: u64, until_ns: u64) -> anyhow::Result<Re
     RecordLog::create(&folder.join(name), capacity as usize)
 }
 
+/// Takes all the descriptors that the system grants: attempts pile up while a
+/// fault lasts, and the usual 1,024 would end them, not the fault.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        eprintln!("descriptors stay limited: {error}");
+    }
+}
+
 /// Runs a traffic process to its end.
 ///
 /// # Errors
 /// When it cannot do its work.
 pub fn run_role(role: Role) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     match role {
         Role::Serve(a) => {
             client::ask_real_time("server");

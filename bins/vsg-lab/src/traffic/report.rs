@@ -36,6 +36,9 @@ pub struct Evidence {
     pub testimonies: Vec<Testimony>,
     /// The end of the records: now, or when the traffic was stopped, ns.
     pub end_ns: u64,
+    /// How far every witness has testified, ns; none in a run without them, or
+    /// after its end, when no more is to come.
+    pub testified_until_ns: Option<u64>,
 }
 
 /// A span of monotonic time, ns.
@@ -113,8 +116,9 @@ pub struct Figures {
     pub witness_retransmits: u64,
     /// How late the generators were at worst.
     pub generator_late_ms: f64,
-    /// False when records are missing: a log was full, or the window had not
-    /// settled when the report was made.
+    /// False when records are missing: a log was full, or what began in the
+    /// window had not ended when the report was made, or a witness had not
+    /// testified on all of it.
     pub complete: bool,
 }
 
@@ -346,7 +350,10 @@ fn is_complete(evidence: &Evidence, window: Window) -> bool {
     let settled = [&evidence.connections, &evidence.forbidden]
         .iter()
         .all(|log| log.settled_ns >= window.to_ns.min(evidence.end_ns));
-    settled && logs.iter().all(|log| log.dropped == 0)
+    let heard = evidence
+        .testified_until_ns
+        .is_none_or(|until_ns| until_ns >= window.to_ns);
+    settled && heard && logs.iter().all(|log| log.dropped == 0)
 }
 
 /// The nearest-rank percentile of sorted values; 0 of none.

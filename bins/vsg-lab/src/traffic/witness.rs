@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Length of one run of wrk: it reports only at its end, so this is the grain
 /// in time of its errors.
-const WRK_RUN_S: u64 = 2;
+const WRK_RUN_S: u64 = 1;
 /// Pause of each of wrk's two connections between requests, ms: about 100
 /// requests a second in all.
 const WRK_DELAY_MS: u64 = 20;
@@ -270,6 +270,21 @@ fn read_iperf_interval(line: &str) -> Option<(u64, u64)> {
     Some(((rate * scale) as u64, retransmits))
 }
 
+/// Up to when every witness has testified, monotonic ns; 0 when one has not
+/// yet.
+#[must_use]
+pub fn testified_until(testimonies: &[Testimony]) -> u64 {
+    let last = |tool: &str| {
+        testimonies
+            .iter()
+            .filter(|one| one.tool == tool)
+            .map(|one| one.to_ns)
+            .max()
+            .unwrap_or(0)
+    };
+    last("wrk").min(last("iperf3"))
+}
+
 /// Reads the testimonies given so far.
 #[must_use]
 pub fn read_testimonies(folder: &Path) -> Vec<Testimony> {
@@ -301,6 +316,24 @@ mod tests {
                 false
             ),
             (0, 1)
+        );
+    }
+
+    #[test]
+    fn a_span_is_witnessed_when_both_have_spoken() {
+        let one = |tool: &str, to_ns| Testimony {
+            tool: tool.into(),
+            from_ns: 0,
+            to_ns,
+            errors: 0,
+            amount: 0,
+            retransmits: 0,
+            detail: String::new(),
+        };
+        assert_eq!(testified_until(&[one("wrk", 5)]), 0);
+        assert_eq!(
+            testified_until(&[one("wrk", 5), one("iperf3", 3), one("wrk", 9)]),
+            3
         );
     }
 

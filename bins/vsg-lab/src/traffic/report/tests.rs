@@ -202,6 +202,9 @@ fn witnesses_testify_for_what_their_span_touches() {
         (3, 2, 20)
     );
     assert_eq!(figures(&e, window(500, 700)).witness_errors, 0);
+    e.testified_until_ns = Some(800 * MS);
+    assert!(figures(&e, window(500, 800)).complete);
+    assert!(!figures(&e, window(500, 801)).complete);
 }
 
 #[test]
