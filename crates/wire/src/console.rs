@@ -10,9 +10,9 @@ pub const LINE_MAX_BYTES: usize = 4096;
 pub enum FromShell {
     /// A line was entered (a command, or the answer to a question).
     Line(String),
-    /// `?` was pressed after this text.
+    /// `?` was pressed after this text. Answered like a line: output, then the prompt again.
     Help(String),
-    /// TAB was pressed after this text.
+    /// TAB was pressed after this text. Answered by [`ToShell::Completions`], with nothing else.
     Complete(String),
 }
 

@@ -1,0 +1,146 @@
+//! A session on a terminal: history, completion by TAB, help by `?`, log lines above the prompt.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::MemHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Editor, Event, EventContext,
+    EventHandler, ExternalPrinter, Helper, KeyEvent, RepeatCount,
+};
+
+use crate::connection::{Connection, Turn};
+
+/// Lines kept to be recalled; the history ends with the session, for it may hold secrets.
+const HISTORY_LINES: usize = 500;
+
+/// What the editor asks the gateway.
+struct Assist {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Helper for Assist {}
+impl Highlighter for Assist {}
+impl Validator for Assist {}
+impl Hinter for Assist {
+    type Hint = String;
+}
+
+impl Completer for Assist {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        _context: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let text = &line[..position];
+        let start = text.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+        let words = lock(&self.connection).complete(text).unwrap_or_default();
+        let with_blank = words.into_iter().filter(|word| !word.starts_with('<'));
+        Ok((start, with_blank.map(|word| word + " ").collect()))
+    }
+}
+
+/// Set by the `?` key: the line as it was, to be asked about and edited on.
+#[derive(Clone, Default)]
+struct QuestionMark(Arc<Mutex<Option<String>>>);
+
+impl ConditionalEventHandler for QuestionMark {
+    fn handle(
+        &self,
+        _: &Event,
+        _: RepeatCount,
+        _: bool,
+        context: &EventContext<'_>,
+    ) -> Option<Cmd> {
+        let line = context.line().to_owned();
+        *self.0.lock().expect("invariant: no one panics holding it") = Some(line);
+        Some(Cmd::AcceptLine)
+    }
+}
+
+impl QuestionMark {
+    fn take(&self) -> Option<String> {
+        self.0
+            .lock()
+            .expect("invariant: no one panics holding it")
+            .take()
+    }
+}
+
+fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
+    connection
+        .lock()
+        .expect("invariant: no one panics holding the connection")
+}
+
+/// Runs the session until it ends; true, for an operator has seen what failed.
+pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY_LINES)?
+        .auto_add_history(false)
+        .build();
+    let history = MemHistory::with_config(&config);
+    let mut editor: Editor<Assist, MemHistory> = Editor::with_history(config, history)?;
+    let question_mark = QuestionMark::default();
+    editor.bind_sequence(
+        KeyEvent::from('?'),
+        EventHandler::Conditional(Box::new(question_mark.clone())),
+    );
+    let mut printer = editor
+        .create_external_printer()
+        .context("no terminal to print on")?;
+    connection.print_logs_by(Box::new(move |line| {
+        // A terminal that is gone ends the session by itself.
+        let _ = printer.print(format!("{line}\n"));
+    }));
+    let connection = Arc::new(Mutex::new(connection));
+    editor.set_helper(Some(Assist {
+        connection: Arc::clone(&connection),
+    }));
+    let mut turn = lock(&connection).turn(|text| print!("{text}"))?;
+    let mut begun = String::new();
+    loop {
+        let prompt = match turn {
+            Turn::Prompt { prompt, .. } => prompt,
+            Turn::Question(question) => question,
+            Turn::Bye => return Ok(true),
+        };
+        let line = match editor.readline_with_initial(&prompt, (&begun, "")) {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => {
+                begun.clear();
+                turn = Turn::Prompt {
+                    prompt,
+                    failed: false,
+                };
+                continue;
+            }
+            Err(ReadlineError::Eof) => return Ok(true),
+            Err(error) => return Err(error).context("the terminal cannot be read"),
+        };
+        let mut connection = lock(&connection);
+        match question_mark.take() {
+            Some(asked) => {
+                connection.help(&asked)?;
+                begun = asked;
+            }
+            None => {
+                begun.clear();
+                if !line.trim().is_empty() {
+                    editor.add_history_entry(line.as_str())?;
+                }
+                connection.line(line)?;
+            }
+        }
+        turn = connection.turn(|text| print!("{text}"))?;
+    }
+}
