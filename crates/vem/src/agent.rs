@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use wire::vem::{BATCH_MAX, Decision, DecisionRequest, FlowEvent, FlowReport, FromVem, ToVem};
 
 use crate::fence::{Fence, Ruling};
-use crate::gateways::{Claimant, GatewayView, Gateways};
+use crate::gateways::{Claimant, GatewayView, Gateways, Takeover};
 use crate::input::{EntryState, Input, KernelReport, KernelReportKind, StaleFlow};
 use crate::output::{Event, Output};
 use crate::reports::Reports;
@@ -196,6 +196,12 @@ impl Vem {
             .map(|obeyed| (obeyed.gateway, obeyed.epoch, obeyed.generation))
     }
 
+    /// When the newest claim was accepted, and its first verdict arrived.
+    #[must_use]
+    pub const fn takeover(&self) -> Takeover {
+        self.gateways.takeover()
+    }
+
     /// The gateways, in the order of the configuration.
     #[must_use]
     pub fn gateways(&self) -> Vec<GatewayView> {
@@ -280,6 +286,7 @@ impl Vem {
                     self.counters.answers_ignored += decisions.len() as u64;
                     return;
                 }
+                self.gateways.decided(now);
                 for decision in decisions {
                     self.decided(now, epoch, decision);
                 }

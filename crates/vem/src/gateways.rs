@@ -39,6 +39,15 @@ pub(crate) struct Obeyed {
     heard: Time,
 }
 
+/// When the newest claim was accepted, and what followed; kept when nobody is obeyed any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// The newest claim was accepted.
+    pub claim_accepted: Option<Time>,
+    /// The first verdict under it arrived.
+    pub first_decision: Option<Time>,
+}
+
 /// A claim whose epoch is being made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claimant {
@@ -53,6 +62,7 @@ pub(crate) struct Gateways {
     obeyed: Option<Obeyed>,
     claimant: Option<Claimant>,
     lost_at: Time,
+    takeover: Takeover,
 }
 
 impl Gateways {
@@ -62,6 +72,7 @@ impl Gateways {
             obeyed: None,
             claimant: None,
             lost_at: now,
+            takeover: Takeover::default(),
         }
     }
 
@@ -122,6 +133,10 @@ impl Gateways {
             generation,
         } = claim;
         self.claimant = None;
+        self.takeover = Takeover {
+            claim_accepted: Some(now),
+            first_decision: None,
+        };
         self.obeyed = Some(Obeyed {
             gateway,
             epoch,
@@ -138,6 +153,15 @@ impl Gateways {
         {
             obeyed.heard = now;
         }
+    }
+
+    /// A verdict of the obeyed gateway arrived.
+    pub(crate) fn decided(&mut self, now: Time) {
+        self.takeover.first_decision.get_or_insert(now);
+    }
+
+    pub(crate) const fn takeover(&self) -> Takeover {
+        self.takeover
     }
 
     pub(crate) fn raise_generation(&mut self, generation: Generation) {
@@ -194,5 +218,33 @@ impl Gateways {
             );
             assert!(self.obeyed.is_none(), "awaiting a claim and obeying");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_takeover_is_timed_from_its_claim_to_its_first_verdict() {
+        let mut gateways = Gateways::new(Time(0), 2);
+        assert_eq!(gateways.takeover(), Takeover::default());
+        let claim = Claimant {
+            gateway: GatewayId(1),
+            epoch: Epoch::default(),
+            generation: Generation(1),
+        };
+        gateways.obey(Time(10), claim);
+        gateways.decided(Time(12));
+        gateways.decided(Time(15));
+        let first = Takeover {
+            claim_accepted: Some(Time(10)),
+            first_decision: Some(Time(12)),
+        };
+        assert_eq!(gateways.takeover(), first);
+        gateways.obey_nobody(Time(20));
+        assert_eq!(gateways.takeover(), first, "kept for whoever asks later");
+        gateways.obey(Time(30), claim);
+        assert_eq!(gateways.takeover().first_decision, None);
     }
 }

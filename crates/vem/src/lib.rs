@@ -38,7 +38,7 @@ mod types;
 mod waiting;
 
 pub use agent::{Counters, Settings, Vem};
-pub use gateways::GatewayView;
+pub use gateways::{GatewayView, Takeover};
 pub use input::{EntryState, Input, KernelReport, KernelReportKind, SettleOutcome, StaleFlow};
 pub use output::{Event, Output};
 pub use types::{FailMode, Flow, FlowId, GatewayId, PortIndex, PortSettings, SlotId};
