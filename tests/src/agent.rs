@@ -1,24 +1,27 @@
 //! What a host agent says of itself.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::clock;
 use crate::lab::Lab;
 
 /// The part of `vemd show status --json` that is read here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
-    /// The epoch whose verdicts it takes, as text; `None` while nobody has claimed it.
+    /// The epoch whose verdicts it takes, as text; `None` while it obeys nobody.
     pub obeyed_epoch: Option<String>,
-    /// When it accepted the newest claim, in nanoseconds of the monotonic clock.
-    pub last_claim_accepted_ns: Option<u64>,
-    /// When the first verdict under that claim arrived.
-    pub first_decision_after_claim_ns: Option<u64>,
+    /// The highest epoch it has seen.
+    pub highest_epoch: String,
+    last_claim_accepted_ns: Option<u64>,
+    first_decision_after_claim_ns: Option<u64>,
+    /// What has happened since the worker started.
+    pub counters: Counters,
 }
 
-/// The part of `vemd show stats --json` that is read here.
+/// Counters of a worker.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Stats {
+pub struct Counters {
     /// Verdicts of gateways: permit.
     pub permitted: u64,
     /// Verdicts of gateways: drop or reset.
@@ -29,20 +32,29 @@ pub struct Stats {
     pub failed_closed: u64,
     /// Claims refused.
     pub claims_refused: u64,
+    /// Answers ignored: late, duplicate, or not of the gateway that is obeyed.
+    pub answers_ignored: u64,
 }
 
-/// Asks the agent of `host`.
-///
-/// # Errors
-/// When it does not answer.
-pub fn status(lab: &Lab, host: &str) -> Result<Status> {
-    Ok(serde_json::from_value(lab.agent(host, "status")?)?)
-}
+impl Status {
+    /// Asks the agent of `host`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn of(lab: &Lab, host: &str) -> Result<Self> {
+        serde_json::from_value(lab.agent(host, "status")?).context("the agent's status")
+    }
 
-/// Asks the agent of `host`.
-///
-/// # Errors
-/// When it does not answer.
-pub fn stats(lab: &Lab, host: &str) -> Result<Stats> {
-    Ok(serde_json::from_value(lab.agent(host, "stats")?)?)
+    /// When it accepted the newest claim, in nanoseconds of [`clock::now_ns`].
+    #[must_use]
+    pub fn claim_accepted_ns(&self) -> Option<u64> {
+        self.last_claim_accepted_ns.map(clock::from_boot_clock)
+    }
+
+    /// When the first verdict under that claim arrived, on the same clock.
+    #[must_use]
+    pub fn first_decision_ns(&self) -> Option<u64> {
+        self.first_decision_after_claim_ns
+            .map(clock::from_boot_clock)
+    }
 }

@@ -106,7 +106,7 @@ impl Stage {
     /// The command.
     pub(crate) fn command(self, workspace: &Workspace) -> Command {
         let words: &[&str] = match self {
-            Self::Format => &["fmt", "--all", "--check"],
+            Self::Format => &["fmt", "--all", "--check", "--", "--color", "never"],
             Self::Lint => &[
                 "clippy",
                 "--workspace",

@@ -107,9 +107,11 @@ struct Counters {
 
 impl Counters {
     fn read(lab: &Lab) -> Result<Self> {
-        let agents = site::HOSTS.iter().map(|host| agent::status(lab, host));
+        let agents = site::HOSTS.iter().map(|host| agent::Status::of(lab, host));
         Ok(Self {
-            decided: agent::stats(lab, site::SERVER_HOST)?.permitted,
+            decided: agent::Status::of(lab, site::SERVER_HOST)?
+                .counters
+                .permitted,
             agents: agents.collect::<Result<_>>()?,
         })
     }
@@ -121,19 +123,25 @@ impl Counters {
             .iter()
             .filter(|agent| {
                 agent
-                    .last_claim_accepted_ns
+                    .claim_accepted_ns()
                     .is_some_and(|claimed| claimed >= at_ns)
             })
-            .filter_map(|agent| agent.first_decision_after_claim_ns)
+            .filter_map(agent::Status::first_decision_ns)
             .min()?;
         // A u64 of nanoseconds since the fault is far below the 53 bits that a double holds.
         Some(first.saturating_sub(at_ns) as f64 / 1_000_000.0)
     }
 
-    /// Whether all agents take verdicts under the same epoch.
+    /// Whether all agents take verdicts under the same epoch, the highest they have seen.
     fn agree(&self) -> bool {
-        self.agents.windows(2).all(|pair| {
-            pair[0].obeyed_epoch.is_some() && pair[0].obeyed_epoch == pair[1].obeyed_epoch
+        self.agents.iter().all(|agent| {
+            let obeyed = agent.obeyed_epoch.as_ref();
+            obeyed == Some(&agent.highest_epoch)
+                && obeyed
+                    == self
+                        .agents
+                        .first()
+                        .and_then(|first| first.obeyed_epoch.as_ref())
         })
     }
 }
