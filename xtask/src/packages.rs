@@ -40,7 +40,7 @@ pub(crate) const LAB: &[Need] = &[
     BUILD[3],
     program("ip", "iproute2"),
     program("nft", "nftables"),
-    program("nginx", "nginx-light"),
+    program("nginx", "nginx"),
     program("wrk", "wrk"),
     program("iperf3", "iperf3"),
 ];
@@ -128,7 +128,7 @@ fn install(packages: &[&str]) -> Result<()> {
         apt(&words)
     });
     drop(no_daemon);
-    if result.is_ok() && packages.contains(&"nginx-light") && find("systemctl").is_some() {
+    if result.is_ok() && packages.contains(&"nginx") && find("systemctl").is_some() {
         // The lab starts its own nginx in a namespace; none is wanted at the next boot. A machine
         // without systemd has nothing to disable, so the outcome does not matter.
         let _ = Command::new("systemctl")

@@ -94,6 +94,11 @@ impl Stage {
         matches!(self, Self::System)
     }
 
+    /// Whether it runs what [`Self::Release`] builds.
+    pub(crate) const fn needs_release(self) -> bool {
+        matches!(self, Self::Simulation | Self::System)
+    }
+
     /// What must be installed.
     pub(crate) const fn needs(self) -> &'static [Need] {
         match self {
