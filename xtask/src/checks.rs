@@ -37,9 +37,11 @@ impl Count {
 /// Runs the checks named by `only`, or all, and prints the sum as the last line.
 pub(crate) fn test(workspace: &Workspace, only: &[Stage]) -> Result<ExitCode> {
     let progress = Progress::start();
-    let chosen = Stage::value_variants()
-        .iter()
-        .filter(|stage| only.is_empty() || only.contains(stage));
+    let needs_release = only.iter().any(|stage| stage.needs_release());
+    let chosen = Stage::value_variants().iter().filter(|stage| {
+        let needed = **stage == Stage::Release && needs_release;
+        only.is_empty() || only.contains(stage) || needed
+    });
     let logs = fresh_logs(workspace, "test")?;
     let mut sum = Count::default();
     for stage in chosen {
