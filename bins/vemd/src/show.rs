@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vem::{FailMode, PortIndex};
+use vem::{Counters, FailMode, PortIndex};
 
 use crate::datapath::abi::{self, COUNTER_NAMES, FlowEntry, FlowKey};
 use crate::datapath::{View, kernel_ns};
@@ -71,8 +71,9 @@ struct PortStats {
 #[derive(Serialize)]
 struct Stats {
     ports: Vec<PortStats>,
-    /// `None` if the worker does not answer.
-    worker: Option<Status>,
+    /// Nothing if the worker does not answer.
+    #[serde(flatten)]
+    worker: Option<Counters>,
 }
 
 /// Prints `topic`.
@@ -90,7 +91,7 @@ pub(crate) fn run(settings: &Settings, topic: Topic, json: bool) -> Result<()> {
             let view = View::open(&settings.bpffs())?;
             let stats = Stats {
                 ports: stats(settings, &view)?,
-                worker: ask(settings).ok(),
+                worker: ask(settings).ok().map(|status| status.counters),
             };
             print(json, &stats, print_stats)
         }
@@ -255,7 +256,7 @@ fn print_stats(stats: &Stats) {
         }
     }
     match &stats.worker {
-        Some(status) => print_status(status),
+        Some(counters) => print_counters(counters),
         None => println!("the worker does not answer"),
     }
 }
@@ -294,7 +295,11 @@ fn print_status(status: &Status) {
         );
     }
     println!("packets unwritable to a tap: {}", status.unwritable);
-    if let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(&status.counters) {
+    print_counters(&status.counters);
+}
+
+fn print_counters(counters: &Counters) {
+    if let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(counters) {
         for (name, count) in counters {
             println!("  {name:<22} {count:>12}");
         }

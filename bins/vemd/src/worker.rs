@@ -48,6 +48,9 @@ const PERSISTED_MAX: usize = 4;
 /// Messages of gateways taken in one turn, so that packets are not kept waiting.
 const MESSAGES_PER_TURN: usize = 64;
 
+/// What the epoch thread tells of a write; `Err` carries an epoch that is not durable.
+type EpochWritten = Result<Epoch, Epoch>;
+
 /// One worker.
 struct Worker {
     settings: Settings,
@@ -60,7 +63,7 @@ struct Worker {
     sources: AsyncFd<Sources>,
     senders: Vec<Option<MessageSender<FromVem>>>,
     epochs: blocking::Sender<Epoch>,
-    persisted: Option<mpsc::Receiver<Result<Epoch, Epoch>>>,
+    persisted: Option<mpsc::Receiver<EpochWritten>>,
     held_since: status::Latencies,
     unwritable: u64,
     journal: Journal,
@@ -99,13 +102,10 @@ fn inherited(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Writes epochs, so that packets need not wait for the disk. `Err` carries one that is not durable.
+/// Writes epochs, so that packets need not wait for the disk.
 fn start_epoch_thread(
     mut file: EpochFile,
-) -> Result<(
-    blocking::Sender<Epoch>,
-    mpsc::Receiver<Result<Epoch, Epoch>>,
-)> {
+) -> Result<(blocking::Sender<Epoch>, mpsc::Receiver<EpochWritten>)> {
     let (epochs, jobs) = blocking::channel();
     let (done, persisted) = mpsc::channel(PERSISTED_MAX);
     let write = move || {

@@ -114,6 +114,7 @@ impl Worker {
         let gateways = addresses.zip(self.core.gateways());
         let (waiting_flows, held_packets) = self.core.waiting();
         let obeyed = self.core.obeyed();
+        let takeover = self.core.takeover();
         Status {
             host: self.settings.host.clone(),
             worker_pid: std::process::id(),
@@ -122,6 +123,8 @@ impl Worker {
             highest_epoch: self.core.highest_epoch().to_string(),
             obeyed_epoch: obeyed.map(|(_, epoch, _)| epoch.to_string()),
             policy_generation: obeyed.map(|(_, _, generation)| generation.0),
+            last_claim_accepted_ns: takeover.claim_accepted.map(|at| at.0),
+            first_decision_after_claim_ns: takeover.first_decision.map(|at| at.0),
             gateways: gateways
                 .map(|(address, view)| Gateway { address, view })
                 .collect(),
