@@ -56,6 +56,11 @@ pub enum ServiceInput {
     },
     /// A log line for open consoles (`vshd` only).
     Console(String),
+    /// The wall clock, for display (`vshd` only); at start and now and then.
+    WallClock {
+        /// Seconds since 1970.
+        unix_s: u64,
+    },
     /// Finish; the driver exits once the outputs are drained.
     Stop,
     /// The broker is connected and this service's SAP is bound. Also after each reconnection.

@@ -350,7 +350,8 @@ impl Service for Cfgmgr {
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }
-            | ServiceInput::Stop => {}
+            | ServiceInput::Stop
+            | ServiceInput::WallClock { .. } => {}
         }
         self.work(now);
         self.apply_posture();

@@ -5,6 +5,7 @@
 //! | [`cfgmgr`] | holds the configuration |
 //! | [`policy_engine`] | decides first packets |
 //! | [`vem_mgr`] | speaks with the host agents |
+//! | [`vshd`] | serves operators' shells |
 //! | [`configuration`] | the configuration as stored, and the copy that services keep of it |
 
 pub mod cfgmgr;
@@ -12,3 +13,4 @@ pub mod configuration;
 mod outbox;
 pub mod policy_engine;
 pub mod vem_mgr;
+pub mod vshd;

@@ -493,7 +493,8 @@ impl Service for PolicyEngine {
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }
-            | ServiceInput::Stop => {}
+            | ServiceInput::Stop
+            | ServiceInput::WallClock { .. } => {}
         }
         self.store(now);
         self.apply_posture(now);

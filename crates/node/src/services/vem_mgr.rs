@@ -670,7 +670,8 @@ impl Service for VemMgr {
             | ServiceInput::Console(_)
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
-            | ServiceInput::Stop => {}
+            | ServiceInput::Stop
+            | ServiceInput::WallClock { .. } => {}
         }
         self.flush_checkpoint();
     }

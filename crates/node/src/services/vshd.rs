@@ -1,0 +1,561 @@
+//! `vshd`: serves operators' shells. Parses a line, asks those who know, renders the answer.
+//!
+//! It decides nothing: whether a change is allowed is judged by the service that makes it. What
+//! the System Manager answers comes over the supervision socket, so that redundancy can be seen
+//! and commanded while the broker is dead.
+//!
+//! Invariants (see [`Vshd::check`]):
+//! - a session works on one line at a time, and each line ends with one prompt, a question or the
+//!   end of the session;
+//! - at most [`SESSIONS_MAX`] sessions, each with at most [`LINES_MAX`] waiting lines;
+//! - whatever does not answer in its time is named to the operator.
+
+mod dispatch;
+mod session;
+mod show;
+mod wall;
+
+use std::collections::BTreeMap;
+
+use cli::answer::{RELOAD_QUESTION, is_yes};
+use cli::tree::Grammar;
+use cli::{Command, Invocation, Mode, Standing};
+use model::{ServiceName, Time};
+use wire::broker::{Kind, Message, decode_body};
+use wire::console::{FromShell, ToShell};
+use wire::supervision::{Activity, Ask, FromService, Posture};
+
+use super::configuration::{CONFIGURATION, ConfigurationMirror};
+use super::outbox::Outbox;
+use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
+use crate::service::{Service, ServiceInput, ServiceOutput, SessionId, ShellEvent};
+use dispatch::{Known, Outcome, Plan};
+use session::{Fetch, Pending, Reply, Session, State};
+
+pub use session::{IDLE_LIMIT, LINES_MAX};
+
+/// Most sessions: as many as the original's `line vty` has. A further one is told so and closed.
+pub const SESSIONS_MAX: usize = 32;
+
+/// What `vshd` knows of its node from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Name while the configuration sets none.
+    pub hostname: String,
+    /// The software's release.
+    pub version: String,
+    /// The machine's kernel release.
+    pub kernel: String,
+    /// When the node's System Manager started.
+    pub started: Time,
+}
+
+/// See the module.
+pub struct Vshd {
+    out: Outbox,
+    checkpoint: CheckpointClient,
+    facts: Facts,
+    grammar: Grammar,
+    posture: Option<Posture>,
+    applied: bool,
+    active_since: Option<Time>,
+    unix_s: (u64, Time),
+    mirror: ConfigurationMirror,
+    hostname: String,
+    sessions: BTreeMap<SessionId, Session>,
+}
+
+impl core::fmt::Debug for Vshd {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Vshd")
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vshd {
+    /// A `vshd` started at `now`.
+    #[must_use]
+    pub fn new(now: Time, facts: Facts) -> Self {
+        let mut checkpoint = CheckpointClient::new(ServiceName::Vshd, now);
+        checkpoint.watch(now, CONFIGURATION);
+        Self {
+            out: Outbox::new(ServiceName::Vshd, now),
+            checkpoint,
+            hostname: facts.hostname.clone(),
+            facts,
+            grammar: Grammar::new(),
+            posture: None,
+            applied: true,
+            active_since: None,
+            unix_s: (0, now),
+            mirror: ConfigurationMirror::default(),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    /// Panics if an invariant does not hold.
+    pub fn check(&self) {
+        self.checkpoint.check();
+        assert!(self.sessions.len() <= SESSIONS_MAX, "sessions");
+        for session in self.sessions.values() {
+            assert!(session.lines.len() <= LINES_MAX, "waiting lines");
+            match &session.state {
+                State::Ready => assert!(session.lines.is_empty(), "a line waits for nothing"),
+                State::Busy(pending) => assert!(!pending.fetches.is_empty(), "busy with nothing"),
+                State::Asking(_) => {}
+            }
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.posture.as_ref().map(|posture| posture.activity) {
+            Some(Activity::Active(_) | Activity::Quiesce(_)) => Standing::Active,
+            Some(Activity::Idle | Activity::Standby) | None => Standing::Standby,
+        }
+    }
+
+    fn known(&self, now: Time) -> Known<'_> {
+        Known {
+            facts: &self.facts,
+            hostname: &self.hostname,
+            now,
+            unix_s: self.unix_s.0 + now.since(self.unix_s.1).as_secs(),
+            active_since: self.active_since,
+        }
+    }
+
+    fn tell(&mut self, session: SessionId, message: ToShell) {
+        self.out.push(ServiceOutput::Shell { session, message });
+    }
+
+    fn posture(&mut self, now: Time, posture: Posture) {
+        let active = matches!(posture.activity, Activity::Active(_));
+        if active && self.active_since.is_none() {
+            self.active_since = Some(now);
+        } else if !active && !matches!(posture.activity, Activity::Quiesce(_)) {
+            self.active_since = None;
+            for session in self.sessions.values_mut() {
+                session.mode = Mode::Exec;
+                session.entered = None;
+            }
+        }
+        self.posture = Some(posture);
+        self.applied = false;
+    }
+
+    fn apply_posture(&mut self) {
+        let Some(posture) = self.posture.as_ref().filter(|_| !self.applied) else {
+            return;
+        };
+        self.applied = true;
+        self.out.supervise(FromService::Applied {
+            sequence: posture.sequence,
+        });
+    }
+
+    fn shell(&mut self, now: Time, id: SessionId, event: ShellEvent) {
+        match event {
+            ShellEvent::Opened { user } => {
+                if self.sessions.len() >= SESSIONS_MAX {
+                    let text = format!("% {SESSIONS_MAX} sessions are open already\n");
+                    self.tell(id, ToShell::Output(text));
+                    self.tell(id, ToShell::Bye);
+                    self.out.push(ServiceOutput::CloseShell(id));
+                    return;
+                }
+                self.sessions.insert(id, Session::new(now, user));
+                self.prompt(id, false);
+            }
+            ShellEvent::Closed => {
+                self.sessions.remove(&id);
+            }
+            ShellEvent::Message(message) => self.shell_message(now, id, message),
+        }
+    }
+
+    fn shell_message(&mut self, now: Time, id: SessionId, message: FromShell) {
+        let standing = self.standing();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.last_input = now;
+        match message {
+            FromShell::Line(line) => {
+                if session.lines.len() >= LINES_MAX {
+                    self.end(id, "% Too many lines at once");
+                    return;
+                }
+                session.lines.push_back(line);
+                self.work(now, id);
+            }
+            FromShell::Help(text) => {
+                let lines = cli::parse::help(&self.grammar, &text, &session.mode, standing);
+                self.tell(id, ToShell::Output(cli::parse::render_help(&lines)));
+                self.prompt(id, false);
+            }
+            FromShell::Complete(text) => {
+                let words = cli::parse::complete(&self.grammar, &text, &session.mode, standing);
+                self.tell(id, ToShell::Completions(words));
+            }
+        }
+    }
+
+    /// Works on waiting lines until one needs an answer from elsewhere.
+    fn work(&mut self, now: Time, id: SessionId) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                return;
+            };
+            if matches!(session.state, State::Busy(_)) {
+                return;
+            }
+            let Some(line) = session.lines.pop_front() else {
+                return;
+            };
+            match core::mem::replace(&mut session.state, State::Ready) {
+                State::Asking(invocation) if is_yes(&line) => {
+                    let fetches = [Fetch::Manager(Ask::Reload)].into();
+                    self.begin(now, id, *invocation, line, fetches, dispatch::SHOW_LIMIT);
+                }
+                State::Asking(_) => self.prompt(id, false),
+                State::Ready | State::Busy(_) => self.line(now, id, line),
+            }
+        }
+    }
+
+    fn line(&mut self, now: Time, id: SessionId, line: String) {
+        let standing = self.standing();
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let invocation = match cli::parse(&self.grammar, &line, &session.mode, standing) {
+            Ok(invocation) => invocation,
+            Err(error) => {
+                let text = error.render(session.prompt_columns);
+                self.tell(id, ToShell::Output(text));
+                self.prompt(id, true);
+                return;
+            }
+        };
+        let plan = dispatch::plan(
+            &invocation.command,
+            &invocation.context,
+            &line,
+            session.entered.as_ref(),
+            &session.user,
+            &self.known(now),
+        );
+        match plan {
+            Plan::Now(outcome) => self.outcome(now, id, &invocation, &line, outcome),
+            Plan::Fetch(fetches, limit) => {
+                self.begin(now, id, invocation, line, fetches, limit);
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        invocation: Invocation,
+        line: String,
+        fetches: std::collections::VecDeque<Fetch>,
+        limit: core::time::Duration,
+    ) {
+        let deadline = now + limit;
+        let replies = Vec::new();
+        let mut pending = Pending {
+            invocation,
+            line,
+            fetches,
+            replies,
+            number: 0,
+            deadline,
+        };
+        self.ask(&mut pending);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.state = State::Busy(Box::new(pending));
+        }
+    }
+
+    /// Sends the question at the head of `pending`.
+    fn ask(&mut self, pending: &mut Pending) {
+        let Some(fetch) = pending.fetches.front() else {
+            return;
+        };
+        pending.number = match fetch {
+            Fetch::Manager(ask) => {
+                let question = self.out.number();
+                self.out.supervise(FromService::Ask {
+                    question,
+                    ask: ask.clone(),
+                });
+                question
+            }
+            Fetch::Cfgmgr(body) => self.out.request(ServiceName::Cfgmgr, body),
+            Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
+            Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
+        };
+    }
+
+    /// The session that waits for `number`.
+    fn waiting(&self, number: u64) -> Option<SessionId> {
+        self.sessions
+            .iter()
+            .find_map(|(id, session)| match &session.state {
+                State::Busy(pending) if pending.number == number => Some(*id),
+                State::Busy(_) | State::Ready | State::Asking(_) => None,
+            })
+    }
+
+    fn take_pending(&mut self, id: SessionId) -> Option<Box<Pending>> {
+        let session = self.sessions.get_mut(&id)?;
+        match core::mem::replace(&mut session.state, State::Ready) {
+            State::Busy(pending) => Some(pending),
+            other @ (State::Ready | State::Asking(_)) => {
+                session.state = other;
+                None
+            }
+        }
+    }
+
+    fn reply(&mut self, now: Time, number: u64, reply: Reply) {
+        let Some(id) = self.waiting(number) else {
+            return;
+        };
+        let Some(mut pending) = self.take_pending(id) else {
+            return;
+        };
+        pending.fetches.pop_front();
+        pending.replies.push(reply);
+        if !pending.fetches.is_empty() {
+            self.ask(&mut pending);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.state = State::Busy(pending);
+            }
+            return;
+        }
+        let reloaded = pending.invocation.command == Command::Reload
+            && matches!(pending.replies.as_slice(), [Reply::Manager(_)]);
+        let columns = self
+            .sessions
+            .get(&id)
+            .map_or(0, |session| session.prompt_columns);
+        let mut outcome = dispatch::finish(&pending, columns, &self.known(now));
+        if reloaded && !matches!(outcome, Outcome::Failed(_)) {
+            outcome = Outcome::Answer(cli::Answer::Done);
+        }
+        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
+        self.work(now, id);
+    }
+
+    fn failed(&mut self, now: Time, id: SessionId, why: &str) {
+        let Some(pending) = self.take_pending(id) else {
+            return;
+        };
+        let whom = pending.fetches.front().map_or("the node", Fetch::whom);
+        let outcome = Outcome::Failed(format!("% {whom} {why}\n"));
+        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
+        self.work(now, id);
+    }
+
+    fn outcome(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        invocation: &Invocation,
+        line: &str,
+        outcome: Outcome,
+    ) {
+        let _ = now;
+        match outcome {
+            Outcome::Answer(answer) => {
+                let text = answer.render(&invocation.filters);
+                if !text.is_empty() {
+                    self.tell(id, ToShell::Output(text));
+                }
+                self.succeeded(id, invocation, line);
+            }
+            Outcome::Failed(text) => {
+                self.tell(id, ToShell::Output(text));
+                self.prompt(id, true);
+            }
+            Outcome::Confirm(warning) => {
+                if !warning.is_empty() {
+                    self.tell(id, ToShell::Output(format!("{warning}\n")));
+                }
+                self.tell(id, ToShell::Question(RELOAD_QUESTION.to_owned()));
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.state = State::Asking(Box::new(invocation.clone()));
+                }
+            }
+            Outcome::Over => self.end(id, ""),
+        }
+    }
+
+    /// The line took effect: moves the session to the mode after it.
+    fn succeeded(&mut self, id: SessionId, invocation: &Invocation, line: &str) {
+        let default = self.facts.hostname.clone();
+        if let Some(name) = dispatch::new_hostname(&invocation.command, &default) {
+            self.hostname = name.to_owned();
+        }
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let Some(after) = session.mode.after(invocation) else {
+            self.end(id, "");
+            return;
+        };
+        if after != session.mode {
+            session.entered = after.object().is_some().then(|| line.to_owned());
+        }
+        session.configured |= matches!(invocation.command, Command::Statement(_));
+        let left = after == Mode::Exec && session.configured;
+        session.mode = after;
+        if left {
+            session.configured = false;
+            let text = format!("Configured from vty by {}", session.user);
+            self.out.log("VSHD", 5, "VSHD_SYSLOG_CONFIG_I", text);
+        }
+        self.prompt(id, false);
+    }
+
+    fn prompt(&mut self, id: SessionId, failed: bool) {
+        let standing = self.standing();
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let prompt = session.mode.prompt(&self.hostname, standing);
+        session.prompt_columns = prompt.chars().count();
+        self.tell(id, ToShell::Prompt { prompt, failed });
+    }
+
+    fn end(&mut self, id: SessionId, why: &str) {
+        if !why.is_empty() {
+            self.tell(id, ToShell::Output(format!("{why}\n")));
+        }
+        self.tell(id, ToShell::Bye);
+        self.out.push(ServiceOutput::CloseShell(id));
+        self.sessions.remove(&id);
+    }
+
+    fn message(&mut self, now: Time, message: Message) {
+        if message.from_peer {
+            return;
+        }
+        match message.kind {
+            Kind::Undeliverable => {
+                if let Some(id) = self.waiting(message.correlation) {
+                    self.failed(now, id, "is not available");
+                }
+            }
+            Kind::Response => {
+                let from = message.source;
+                let reply = if from == ServiceName::Cfgmgr.sap() {
+                    decode_body(&message.body).map(Reply::Cfgmgr)
+                } else if from == ServiceName::PolicyEngine.sap() {
+                    decode_body(&message.body).map(Reply::PolicyEngine)
+                } else {
+                    decode_body(&message.body).map(Reply::VemMgr)
+                };
+                if let Ok(reply) = reply {
+                    self.reply(now, message.correlation, reply);
+                }
+            }
+            Kind::Notification | Kind::Request => {}
+        }
+    }
+
+    fn checkpoint_events(&mut self) {
+        let mut learned = false;
+        while let Some(event) = self.checkpoint.poll_event() {
+            match event {
+                CheckpointEvent::Reset(_) => self.mirror = ConfigurationMirror::default(),
+                CheckpointEvent::Operations(_, operations) => {
+                    self.mirror.apply(&operations);
+                    learned = true;
+                }
+                CheckpointEvent::Loaded(_) => learned = true,
+                CheckpointEvent::Committed { .. } | CheckpointEvent::CommitRefused { .. } => {}
+            }
+        }
+        if learned && self.checkpoint.is_loaded(CONFIGURATION) {
+            let configured = self.mirror.running.lines();
+            let configured = configured
+                .filter_map(|line| line.strip_prefix("hostname "))
+                .next();
+            self.hostname = configured.unwrap_or(&self.facts.hostname).trim().to_owned();
+        }
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.checkpoint.tick(now);
+        let due: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.deadline() <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            match self.sessions.get(&id).map(|session| &session.state) {
+                Some(State::Busy(_)) => self.failed(now, id, "does not answer"),
+                Some(State::Ready | State::Asking(_)) => self.end(id, "% Idle for too long"),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Service for Vshd {
+    fn name(&self) -> ServiceName {
+        ServiceName::Vshd
+    }
+
+    fn handle(&mut self, now: Time, input: ServiceInput) {
+        match input {
+            ServiceInput::Start | ServiceInput::Tick => self.tick(now),
+            ServiceInput::Posture(posture) => self.posture(now, posture),
+            ServiceInput::Answer { question, answer } => {
+                self.reply(now, question, Reply::Manager(answer));
+            }
+            ServiceInput::Console(line) => {
+                let open: Vec<SessionId> = self.sessions.keys().copied().collect();
+                for id in open {
+                    self.tell(id, ToShell::Console(line.clone()));
+                }
+            }
+            ServiceInput::BrokerConnected => self.checkpoint.broker_connected(now),
+            ServiceInput::BrokerLost => self.checkpoint.broker_lost(),
+            ServiceInput::Message(message) => {
+                if let Some(message) = self.checkpoint.message(now, message) {
+                    self.message(now, message);
+                }
+                self.checkpoint_events();
+            }
+            ServiceInput::Shell { session, event } => self.shell(now, session, event),
+            ServiceInput::WallClock { unix_s } => self.unix_s = (unix_s, now),
+            ServiceInput::PeerBroker(_) | ServiceInput::Vem { .. } | ServiceInput::Stop => {}
+        }
+        self.apply_posture();
+        while let Some(message) = self.checkpoint.poll_message() {
+            self.out.push(ServiceOutput::Send(message));
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<ServiceOutput> {
+        self.out.pop()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let sessions = self.sessions.values().map(Session::deadline).min();
+        self.checkpoint
+            .next_deadline()
+            .into_iter()
+            .chain(sessions)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! From a command to what must be asked for it, and from the replies to its answer.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use cli::answer::{
+    CommitLevel, ROLE_ON_RELOAD, RedundancyReport, SWITCHOVER_REFUSED, Uptime, Version,
+};
+use cli::{Answer, Command, Mode, Show, Statement};
+use config::{Configuration, Header, context_diff};
+use model::{PairId, Time};
+use wire::checkpoint::Acknowledgement;
+use wire::service::{FromCfgmgr, FromPolicyEngine, FromVemMgr, ToCfgmgr, ToPolicyEngine, ToVemMgr};
+use wire::supervision::{self, Ask, LOG_LINES_MAX};
+
+use super::session::{Fetch, Pending, Reply};
+use super::{Facts, show, wall};
+
+/// What is shown must come soon.
+pub(super) const SHOW_LIMIT: Duration = Duration::from_secs(2);
+/// A commit may wait for the standby, then for leave to go on without it.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Whether a command is answered at once, or what it needs.
+pub(super) enum Plan {
+    Now(Outcome),
+    Fetch(VecDeque<Fetch>, Duration),
+}
+
+/// What the operator gets.
+pub(super) enum Outcome {
+    Answer(Answer),
+    /// Text, ready to print; the command has failed.
+    Failed(String),
+    /// `reload` asks, below this warning.
+    Confirm(String),
+    /// The session is over.
+    Over,
+}
+
+/// What is known without asking.
+pub(super) struct Known<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) hostname: &'a str,
+    pub(super) now: Time,
+    pub(super) unix_s: u64,
+    pub(super) active_since: Option<Time>,
+}
+
+fn fetch<const N: usize>(fetches: [Fetch; N]) -> Plan {
+    Plan::Fetch(fetches.into(), SHOW_LIMIT)
+}
+
+/// What `command`, typed as `line` inside the object that `entered` entered, needs.
+pub(super) fn plan(
+    command: &Command,
+    context: &Mode,
+    line: &str,
+    entered: Option<&String>,
+    user: &str,
+    known: &Known<'_>,
+) -> Plan {
+    let manager = |ask| fetch([Fetch::Manager(ask)]);
+    match command {
+        Command::Empty | Command::Configure | Command::End => {
+            Plan::Now(Outcome::Answer(Answer::Done))
+        }
+        Command::Exit if *context == Mode::Exec => Plan::Now(Outcome::Over),
+        Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
+        Command::AttachModule(_) => Plan::Now(Outcome::Failed(
+            "% Use the shell of that supervisor: sessions across the pair are not built yet\n"
+                .to_owned(),
+        )),
+        Command::CopyRunningToStartup => {
+            Plan::Fetch([Fetch::Cfgmgr(ToCfgmgr::Save)].into(), COMMIT_LIMIT)
+        }
+        Command::ForceActive => manager(Ask::ForceActive),
+        Command::PairId(id) => manager(Ask::SetPairId(*id)),
+        Command::Reload => fetch([
+            Fetch::Cfgmgr(ToCfgmgr::Running),
+            Fetch::Cfgmgr(ToCfgmgr::Startup),
+        ]),
+        Command::SetHeartbeat(setting) => manager(Ask::SetHeartbeat {
+            interval_ms: setting.interval_ms(),
+            misses: setting.misses(),
+        }),
+        Command::SetRole(role) => fetch([
+            Fetch::Manager(Ask::SetRole(*role)),
+            Fetch::Manager(Ask::RedundancyStatus),
+        ]),
+        Command::Switchover => manager(Ask::Switchover),
+        Command::Show(show) => plan_show(*show, known),
+        Command::Statement(_) => {
+            // Each session line is a change of its own; inside an object, the line that enters
+            // the object goes before it.
+            let inside = context.object().is_some();
+            let before = entered.filter(|_| inside).cloned();
+            let lines = before.into_iter().chain([line.to_owned()]).collect();
+            let apply = ToCfgmgr::Apply {
+                lines,
+                user: user.to_owned(),
+            };
+            Plan::Fetch([Fetch::Cfgmgr(apply)].into(), COMMIT_LIMIT)
+        }
+    }
+}
+
+fn plan_show(show: Show, known: &Known<'_>) -> Plan {
+    match show {
+        Show::Logging { last } => {
+            let lines = last.map_or(LOG_LINES_MAX, |last| {
+                u16::try_from(last)
+                    .unwrap_or(LOG_LINES_MAX)
+                    .min(LOG_LINES_MAX)
+            });
+            fetch([Fetch::Manager(Ask::Logging { lines })])
+        }
+        Show::Module => fetch([
+            Fetch::Manager(Ask::RedundancyStatus),
+            Fetch::VemMgr(ToVemMgr::Modules),
+        ]),
+        Show::PolicyEngineStats => fetch([Fetch::PolicyEngine(ToPolicyEngine::Stats)]),
+        Show::Processes => fetch([Fetch::Manager(Ask::Processes)]),
+        Show::RedundancyHeartbeat => fetch([Fetch::Manager(Ask::HeartbeatStatus)]),
+        Show::RedundancyStatus | Show::SystemRedundancyStatus => {
+            fetch([Fetch::Manager(Ask::RedundancyStatus)])
+        }
+        Show::RedundancyTraffic => Plan::Now(Outcome::Failed(
+            "% Not counted yet: see show redundancy heartbeat\n".into(),
+        )),
+        Show::RunningConfig => fetch([
+            Fetch::Cfgmgr(ToCfgmgr::Running),
+            Fetch::Manager(Ask::RedundancyStatus),
+        ]),
+        Show::RunningConfigDiff => fetch([
+            Fetch::Cfgmgr(ToCfgmgr::Startup),
+            Fetch::Cfgmgr(ToCfgmgr::Running),
+        ]),
+        Show::ServicePathConnection => fetch([Fetch::PolicyEngine(ToPolicyEngine::Connections)]),
+        Show::StartupConfig => fetch([
+            Fetch::Cfgmgr(ToCfgmgr::Startup),
+            Fetch::Manager(Ask::RedundancyStatus),
+        ]),
+        Show::SystemUptime => Plan::Now(Outcome::Answer(Answer::SystemUptime(uptime(known)))),
+        Show::Version => Plan::Now(Outcome::Answer(Answer::Version(Version {
+            version: known.facts.version.clone(),
+            hostname: known.hostname.to_owned(),
+            kernel: known.facts.kernel.clone(),
+            uptime_s: known.now.since(known.facts.started).as_secs(),
+            last_reset: None,
+        }))),
+    }
+}
+
+fn uptime(known: &Known<'_>) -> Uptime {
+    let system_s = known.now.since(known.facts.started).as_secs();
+    Uptime {
+        start_time: wall::ctime(known.unix_s.saturating_sub(system_s)),
+        system_s,
+        kernel_s: known.now.since(Time::default()).as_secs(),
+        active_supervisor_s: known
+            .active_since
+            .map(|since| known.now.since(since).as_secs()),
+    }
+}
+
+/// The answer of a command whose replies are all there.
+pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>) -> Outcome {
+    for reply in &pending.replies {
+        if let Some(refusal) = refusal(reply, pending, prompt_columns) {
+            return Outcome::Failed(refusal);
+        }
+    }
+    let replies = pending.replies.as_slice();
+    match (&pending.invocation.command, replies) {
+        (Command::Reload, [Reply::Cfgmgr(running), Reply::Cfgmgr(startup)]) => {
+            let saved = text_of(running) == text_of(startup);
+            let warning = if saved {
+                ""
+            } else {
+                cli::answer::UNSAVED_WARNING
+            };
+            Outcome::Confirm(warning.to_owned())
+        }
+        (
+            Command::SetRole(_),
+            [
+                _,
+                Reply::Manager(supervision::Answer::RedundancyStatus(status)),
+            ],
+        ) if status.administrative_role != status.operational_role => {
+            Outcome::Answer(Answer::Message {
+                text: ROLE_ON_RELOAD.to_owned(),
+            })
+        }
+        (Command::Show(show), replies) => show_answer(*show, replies, known),
+        (Command::CopyRunningToStartup, _) => Outcome::Answer(Answer::Copied),
+        (Command::Statement(_), [Reply::Cfgmgr(FromCfgmgr::Committed { reached })]) => {
+            let level = match reached {
+                Acknowledgement::Replicated => CommitLevel::Replicated,
+                Acknowledgement::Local | Acknowledgement::Volatile => CommitLevel::Local,
+            };
+            Outcome::Answer(Answer::Committed { level })
+        }
+        _ => Outcome::Answer(Answer::Done),
+    }
+}
+
+/// The text of a refusal, if the reply is one.
+fn refusal(reply: &Reply, pending: &Pending, prompt_columns: usize) -> Option<String> {
+    match reply {
+        Reply::Manager(supervision::Answer::Refused(why)) if why.is_empty() => {
+            Some(format!("{SWITCHOVER_REFUSED}\n"))
+        }
+        Reply::Manager(supervision::Answer::Refused(why)) => Some(format!("{why}\n")),
+        Reply::Cfgmgr(FromCfgmgr::Refused {
+            column, message, ..
+        }) => {
+            let statement = matches!(pending.invocation.command, Command::Statement(_));
+            if statement && message.contains("'^' marker") {
+                let blank = " ".repeat(prompt_columns + *column as usize);
+                Some(format!("{blank}^\n{message}\n"))
+            } else {
+                Some(format!("{message}\n"))
+            }
+        }
+        Reply::Manager(_) | Reply::Cfgmgr(_) | Reply::PolicyEngine(_) | Reply::VemMgr(_) => None,
+    }
+}
+
+fn text_of(reply: &FromCfgmgr) -> &str {
+    match reply {
+        FromCfgmgr::Text(text) => text,
+        FromCfgmgr::Committed { .. } | FromCfgmgr::Refused { .. } => "",
+    }
+}
+
+fn show_answer(show: Show, replies: &[Reply], known: &Known<'_>) -> Outcome {
+    use supervision::Answer as Manager;
+    let answer = match (show, replies) {
+        (Show::Logging { .. }, [Reply::Manager(Manager::Logging(lines))]) => Answer::Log {
+            lines: lines.clone(),
+        },
+        (
+            Show::Module,
+            [
+                Reply::Manager(Manager::RedundancyStatus(status)),
+                Reply::VemMgr(FromVemMgr::Modules(vems)),
+            ],
+        ) => Answer::Modules(show::modules(status, vems, &known.facts.version)),
+        (
+            Show::PolicyEngineStats,
+            [
+                Reply::PolicyEngine(FromPolicyEngine::Stats {
+                    policies,
+                    log_suppressed,
+                }),
+            ],
+        ) => Answer::PolicyStats(show::policy_stats(policies, *log_suppressed)),
+        (Show::Processes, [Reply::Manager(Manager::Processes(rows))]) => {
+            Answer::Processes(show::processes(rows))
+        }
+        (Show::RedundancyHeartbeat, [Reply::Manager(Manager::HeartbeatStatus(status))]) => {
+            Answer::Heartbeat(show::heartbeat(status))
+        }
+        (Show::RedundancyStatus, [Reply::Manager(Manager::RedundancyStatus(status))]) => {
+            let status = show::redundancy(status);
+            Answer::RedundancyReport(RedundancyReport {
+                status,
+                uptime: uptime(known),
+            })
+        }
+        (Show::SystemRedundancyStatus, [Reply::Manager(Manager::RedundancyStatus(status))]) => {
+            Answer::SystemRedundancyStatus(show::redundancy(status))
+        }
+        (
+            Show::RunningConfig | Show::StartupConfig,
+            [
+                Reply::Cfgmgr(text),
+                Reply::Manager(Manager::RedundancyStatus(status)),
+            ],
+        ) => return configuration(show, text_of(text), status.pair, known),
+        (Show::RunningConfigDiff, [Reply::Cfgmgr(startup), Reply::Cfgmgr(running)]) => {
+            let text = context_diff(text_of(startup), text_of(running));
+            Answer::ConfigurationDiff { text }
+        }
+        (
+            Show::ServicePathConnection,
+            [
+                Reply::PolicyEngine(FromPolicyEngine::Connections {
+                    connections,
+                    total,
+                    capacity,
+                }),
+            ],
+        ) => show::connections(connections, *total, *capacity),
+        _ => return Outcome::Failed("% The answer was not understood\n".to_owned()),
+    };
+    Outcome::Answer(answer)
+}
+
+fn configuration(show: Show, text: &str, pair_id: Option<PairId>, known: &Known<'_>) -> Outcome {
+    let command = match show {
+        Show::StartupConfig => "show startup-config",
+        _ => "show running-config",
+    };
+    let time = wall::ctime(known.unix_s);
+    let header = Header {
+        command,
+        time: &time,
+        version: &known.facts.version,
+        pair_id,
+    };
+    match Configuration::load(text) {
+        Ok(configuration) => Outcome::Answer(Answer::Configuration {
+            text: configuration.shown(&header),
+        }),
+        Err(error) => Outcome::Failed(format!("% The stored configuration is damaged: {error}\n")),
+    }
+}
+
+/// The name that a committed line gives the system, if it does.
+pub(super) fn new_hostname<'a>(command: &'a Command, default: &'a str) -> Option<&'a str> {
+    match command {
+        Command::Statement(Statement::Hostname(name)) => Some(name),
+        Command::Statement(Statement::NoHostname) => Some(default),
+        _ => None,
+    }
+}

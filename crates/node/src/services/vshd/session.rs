@@ -1,0 +1,112 @@
+//! One operator's session.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use cli::{Invocation, Mode};
+use model::Time;
+use wire::service::{FromCfgmgr, FromPolicyEngine, FromVemMgr, ToCfgmgr, ToPolicyEngine, ToVemMgr};
+use wire::supervision::{Answer, Ask};
+
+/// Lines that wait for the one being worked on; a shell sends the next when it has its prompt,
+/// so that more than this many are a flood, and end the session.
+pub const LINES_MAX: usize = 64;
+/// A session in which nothing is entered for so long ends (the original's `exec-timeout` of a
+/// console is off; a forgotten root shell should not stay for ever).
+pub const IDLE_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Something a command must be told by another part of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fetch {
+    Manager(Ask),
+    Cfgmgr(ToCfgmgr),
+    PolicyEngine(ToPolicyEngine),
+    VemMgr(ToVemMgr),
+}
+
+impl Fetch {
+    /// Who is asked, for the operator.
+    pub(super) const fn whom(&self) -> &'static str {
+        match self {
+            Self::Manager(_) => "the System Manager",
+            Self::Cfgmgr(_) => "cfgmgr",
+            Self::PolicyEngine(_) => "policy_engine",
+            Self::VemMgr(_) => "vem_mgr",
+        }
+    }
+}
+
+/// What it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Manager(Answer),
+    Cfgmgr(FromCfgmgr),
+    PolicyEngine(FromPolicyEngine),
+    VemMgr(FromVemMgr),
+}
+
+/// A command that waits.
+///
+/// Invariant: `number` is that of the question or request that `fetches[0]` went out as.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) invocation: Invocation,
+    pub(super) line: String,
+    pub(super) fetches: VecDeque<Fetch>,
+    pub(super) replies: Vec<Reply>,
+    pub(super) number: u64,
+    pub(super) deadline: Time,
+}
+
+/// What a session does.
+///
+/// ```text
+///           line                    last reply
+///   Ready ────────▶ Busy(Pending) ──────────────▶ Ready
+///     ▲              │    ▲ yes
+///     │ no           ▼    │
+///     └────────── Asking (reload: y/n)
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    Ready,
+    Busy(Box<Pending>),
+    Asking(Box<Invocation>),
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) user: String,
+    pub(super) mode: Mode,
+    /// The line that entered the sub-mode, to be said again before each line in it.
+    pub(super) entered: Option<String>,
+    pub(super) lines: VecDeque<String>,
+    pub(super) state: State,
+    pub(super) prompt_columns: usize,
+    /// Something was committed since configuration mode was entered.
+    pub(super) configured: bool,
+    pub(super) last_input: Time,
+}
+
+impl Session {
+    pub(super) fn new(now: Time, user: String) -> Self {
+        Self {
+            user,
+            mode: Mode::Exec,
+            entered: None,
+            lines: VecDeque::new(),
+            state: State::Ready,
+            prompt_columns: 0,
+            configured: false,
+            last_input: now,
+        }
+    }
+
+    /// When it wants attention.
+    pub(super) fn deadline(&self) -> Time {
+        match &self.state {
+            State::Busy(pending) => pending.deadline,
+            State::Ready | State::Asking(_) => self.last_input + IDLE_LIMIT,
+        }
+    }
+}
