@@ -176,7 +176,7 @@ impl Broker {
             (BrokerFrame::Bind(_), Some(_)) => self.violation(now, client, "bound twice"),
             (BrokerFrame::Message(_), None) => self.violation(now, client, "sent before binding"),
             (BrokerFrame::Message(message), Some(sap)) => {
-                self.from_client(now, client, sap, message);
+                self.client_message(now, client, sap, message);
             }
             (BrokerFrame::PeerConnected(_), _) => {
                 self.violation(now, client, "spoke as the broker");
@@ -206,7 +206,7 @@ impl Broker {
         self.pump_client(client);
     }
 
-    fn from_client(&mut self, now: Time, client: ClientId, sap: Sap, mut message: Message) {
+    fn client_message(&mut self, now: Time, client: ClientId, sap: Sap, mut message: Message) {
         message.source = sap;
         message.from_peer = false;
         if message.body.len() > BODY_MAX_BYTES {

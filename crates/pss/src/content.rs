@@ -13,6 +13,9 @@ use crate::limits::PAGE_BYTES;
 /// One namespace's keys. Values are shared with frozen copies.
 type Keys = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
+/// Some pairs of one namespace, in order.
+pub(crate) type Page = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The namespace whose hash two nodes compare.
 #[must_use]
 pub const fn config_namespace() -> Namespace {
@@ -103,11 +106,7 @@ impl Content {
     }
 
     /// Pairs after `after`, up to a page, and whether more follow.
-    pub(crate) fn page(
-        &self,
-        namespace: Namespace,
-        after: &[u8],
-    ) -> (Vec<(Vec<u8>, Vec<u8>)>, bool) {
+    pub(crate) fn page(&self, namespace: Namespace, after: &[u8]) -> (Page, bool) {
         let Some(keys) = self.namespaces.get(&namespace) else {
             return (Vec::new(), false);
         };

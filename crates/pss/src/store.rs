@@ -3,11 +3,13 @@
 //! | module | concern |
 //! |---|---|
 //! | `commit` | requests of services: access, transactions, acknowledgements, leave to be alone |
+//! | `disk` | records, flushes, compaction |
 //! | `read` | reads and watches |
 //! | `serve` | as the active: stream to the standby |
 //! | `follow` | as a standby: subscribe, apply, bulk |
 
 mod commit;
+mod disk;
 mod follow;
 mod read;
 mod serve;
@@ -19,9 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{Epoch, Lsn, Sap, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::broker::{Destination, Kind, Message, decode_body, encode_body};
-use wire::checkpoint::{
-    Changed, Durability, Entry, Namespace, Operation, Replication, Response, ToPss,
-};
+use wire::checkpoint::{Changed, Namespace, Replication, Response, ToPss};
 use wire::log::LogRecord;
 use wire::supervision::{Activity, Posture, SyncReport};
 
@@ -34,7 +34,7 @@ use crate::storage::{Storage, StorageError, Work};
 use crate::{Input, Output};
 
 use commit::{Alone, PendingCommit};
-use follow::{Following, Replacing};
+use follow::{Chunk, Following, Replacing};
 use serve::Serving;
 
 /// What the store has done, for `show` and for tests.
@@ -369,11 +369,21 @@ impl Store {
                 epoch,
                 snapshot,
                 history,
+                after,
                 records,
                 next,
             } => {
                 if self.accepts(epoch) {
-                    self.chunk(now, epoch, (history, snapshot), records, next);
+                    let at = (history, snapshot);
+                    self.chunk(
+                        now,
+                        Chunk {
+                            at,
+                            after,
+                            records,
+                            next,
+                        },
+                    );
                 }
             }
             Replication::Entries { epoch, entries } => {
@@ -382,7 +392,7 @@ impl Store {
                 }
             }
             Replication::Follow { epoch } => {
-                if self.accepts(epoch) {
+                if self.accepts(epoch) && !self.following.is_asking() {
                     self.subscribe(now);
                 }
             }
@@ -426,7 +436,7 @@ impl Store {
         });
     }
 
-    fn to_peer(&mut self, replication: Replication) {
+    fn replicate(&mut self, replication: Replication) {
         self.send(Message {
             source: ServiceName::Pss.sap(),
             from_peer: false,
@@ -461,105 +471,6 @@ impl Store {
         self.log(2, "STORAGE_FAILED", reason.clone());
         self.failed = true;
         self.outputs.push_back(Output::Failed { reason });
-    }
-
-    // ---- writing
-
-    /// Writes and applies one shared commit, ours or the active's.
-    fn write_shared(&mut self, entry: Entry) -> Result<(), StorageError> {
-        let persistent = entry.operations.first().is_none_or(is_persistent);
-        let journal = if persistent {
-            &mut self.persistent
-        } else {
-            &mut self.volatile
-        };
-        journal.append(&LoggedRef::Shared(&entry))?;
-        self.content.apply(&entry.operations);
-        self.tell_watchers(entry.lsn, &entry.operations);
-        self.history.push(entry.into(), self.content.config_hash());
-        self.note_unflushed();
-        Ok(())
-    }
-
-    fn note_unflushed(&mut self) {
-        let (_, lsn) = self.history.last();
-        let config_hash = self.content.config_hash();
-        let position = self.persistent.position();
-        match self.unflushed.back_mut() {
-            Some(last) if last.position == position => {
-                *last = Unflushed {
-                    lsn,
-                    config_hash,
-                    position,
-                }
-            }
-            Some(_) | None => self.unflushed.push_back(Unflushed {
-                lsn,
-                config_hash,
-                position,
-            }),
-        }
-    }
-
-    fn note_flushed(&mut self) {
-        while let Some(first) = self.unflushed.front()
-            && first.position <= self.persistent.flushed()
-        {
-            self.durable = (first.lsn, first.config_hash);
-            self.unflushed.pop_front();
-        }
-    }
-
-    fn start_work(&mut self, which: Which, work: Work) {
-        let number = self.number();
-        self.works.insert(number, (which, Some(work)));
-        self.outputs.push_back(Output::Work { work: number });
-    }
-
-    fn work_done(&mut self, now: Time, work: u64, result: Result<(), String>) {
-        let Some((which, _)) = self.works.remove(&work) else {
-            return;
-        };
-        if let Err(reason) = result {
-            self.fail(reason);
-            return;
-        }
-        match which {
-            Which::Persistent => self.persistent.work_done(),
-            Which::Volatile => self.volatile.work_done(),
-        }
-        self.note_flushed();
-        self.replacing_goes_on(now);
-    }
-
-    fn compact(&mut self, which: Which) -> Result<(), StorageError> {
-        let history = self.history.last();
-        let journal = match which {
-            Which::Persistent => &mut self.persistent,
-            Which::Volatile => &mut self.volatile,
-        };
-        let wanted = move |namespace: Namespace| belongs(namespace) == which;
-        let work = journal.begin_snapshot(&self.content, wanted, history, self.born)?;
-        self.counters.compactions += 1;
-        self.start_work(which, work);
-        Ok(())
-    }
-
-    fn disk_work(&mut self) -> Result<(), StorageError> {
-        if self.replacing.is_none() {
-            if self.persistent.wants_compaction() {
-                self.compact(Which::Persistent)?;
-            }
-            if self.volatile.wants_compaction() {
-                self.compact(Which::Volatile)?;
-            }
-        }
-        if self.persistent.wants_flush() {
-            let work = self.persistent.begin_flush();
-            self.counters.flushes += 1;
-            self.start_work(Which::Persistent, work);
-        }
-        Ok(())
     }
 
     // ---- settling
@@ -668,23 +579,12 @@ impl Store {
         if self.durable.0 > self.history.last().1 {
             return Err("more is durable than exists".to_owned());
         }
-        if self.activity() == Activity::Standby && !self.pending.is_empty() {
+        if self.activity() == Activity::Standby && self.pending.iter().any(PendingCommit::is_shared)
+        {
             return Err("a standby owes an answer".to_owned());
         }
         self.serving.check(self.history.last().1)
     }
-}
-
-/// The storage that a namespace lives in.
-const fn belongs(namespace: Namespace) -> Which {
-    match namespace.durability {
-        Durability::Persistent => Which::Persistent,
-        Durability::Volatile => Which::Volatile,
-    }
-}
-
-fn is_persistent(operation: &Operation) -> bool {
-    crate::content::namespace_of(operation).durability == Durability::Persistent
 }
 
 /// Tells a watcher.

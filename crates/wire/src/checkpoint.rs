@@ -169,6 +169,8 @@ pub enum Replication {
         snapshot: Lsn,
         /// Epoch under which the commit at that position was made.
         history: Epoch,
+        /// The cursor this chunk follows; `None` if it is the first.
+        after: Option<Cursor>,
         /// Namespace, key, value; in order.
         records: Vec<(Namespace, Vec<u8>, Vec<u8>)>,
         /// Position after this chunk; `None` if it was the last.

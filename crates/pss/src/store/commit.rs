@@ -38,6 +38,12 @@ pub(super) struct PendingCommit {
     since: Time,
 }
 
+impl PendingCommit {
+    pub(super) fn is_shared(&self) -> bool {
+        is_shared(self.namespace)
+    }
+}
+
 impl Store {
     pub(super) fn request(&mut self, now: Time, message: Message, request: Request) {
         match request {
@@ -312,7 +318,7 @@ impl Store {
     pub(super) fn refuse_pending(&mut self, reason: &str) {
         let (shared, local): (Vec<_>, Vec<_>) = core::mem::take(&mut self.pending)
             .into_iter()
-            .partition(|c| is_shared(c.namespace));
+            .partition(PendingCommit::is_shared);
         self.pending = local;
         for commit in shared {
             self.refuse(&commit.request, reason.to_owned());
@@ -321,7 +327,7 @@ impl Store {
 
     pub(super) fn commit_deadline(&self) -> Option<Time> {
         let waits = |commit: &&PendingCommit| {
-            is_shared(commit.namespace) && commit.wanted == Acknowledgement::Replicated
+            commit.is_shared() && commit.wanted == Acknowledgement::Replicated
         };
         if self.alone != Alone::NotAsked || !self.is_redundant() {
             return None;

@@ -13,7 +13,8 @@ use model::{Epoch, Lsn, Time};
 use wire::checkpoint::{Cursor, Entry, Namespace, Replication};
 use wire::supervision::Activity;
 
-use super::{Store, belongs};
+use super::Store;
+use super::disk::belongs;
 use crate::content::{Content, is_shared};
 use crate::history::History;
 use crate::journal::Which;
@@ -70,7 +71,20 @@ pub(super) enum Replacing {
     Repair { which: Which, begun: bool },
 }
 
+/// One chunk of the active's snapshot.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) at: (Epoch, Lsn),
+    pub(super) after: Option<Cursor>,
+    pub(super) records: Vec<(Namespace, Vec<u8>, Vec<u8>)>,
+    pub(super) next: Option<Cursor>,
+}
+
 impl Following {
+    pub(super) const fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking { .. })
+    }
+
     pub(super) const fn bulk_done(&self) -> bool {
         self.bulk_done
     }
@@ -146,26 +160,33 @@ impl Store {
         }
     }
 
-    pub(super) fn chunk(
-        &mut self,
-        now: Time,
-        epoch: Epoch,
-        at: (Epoch, Lsn),
-        records: Vec<(Namespace, Vec<u8>, Vec<u8>)>,
-        next: Option<Cursor>,
-    ) {
+    pub(super) fn chunk(&mut self, now: Time, chunk: Chunk) {
+        let Chunk {
+            at,
+            after,
+            records,
+            next,
+        } = chunk;
         if self.replacing.is_some() {
             return;
         }
-        let mut staged = match core::mem::take(&mut self.following.phase) {
-            Phase::Off => return,
-            Phase::Asking { .. } | Phase::Streaming { .. } => Content::new(),
-            Phase::Pulling {
-                at: before, staged, ..
-            } if before == at => staged,
-            // A new snapshot begins at its start; an older one is a late repetition.
-            Phase::Pulling { at: before, .. } if before < at => Content::new(),
-            phase @ Phase::Pulling { .. } => {
+        let mut staged = match (core::mem::take(&mut self.following.phase), after) {
+            (Phase::Off, _) => return,
+            // A first chunk begins anew, also in the middle of a pull: the active has lost or
+            // outrun the snapshot it was serving.
+            (Phase::Asking { .. } | Phase::Streaming { .. }, None) => Content::new(),
+            (Phase::Pulling { at: before, .. }, None) if before != at => Content::new(),
+            (
+                Phase::Pulling {
+                    at: before,
+                    staged,
+                    cursor,
+                    ..
+                },
+                Some(after),
+            ) if before == at && cursor.as_ref() == Some(&after) => staged,
+            // A late repetition.
+            (phase, _) => {
                 self.following.phase = phase;
                 return;
             }
@@ -188,7 +209,6 @@ impl Store {
         }
         staged.absorb(&self.content, |namespace| !is_shared(namespace));
         self.following.phase = Phase::Asking { retry_at: now };
-        self.highest_epoch = self.highest_epoch.max(epoch);
         self.replacing = Some(Replacing::Bulk {
             at,
             content: staged,
@@ -303,7 +323,7 @@ impl Store {
                 if self.following.acked != Some(durable.0) {
                     self.following.acked = Some(durable.0);
                     let (lsn, config_hash) = durable;
-                    self.to_peer(Replication::Ack {
+                    self.replicate(Replication::Ack {
                         epoch,
                         lsn,
                         config_hash,
@@ -313,7 +333,7 @@ impl Store {
             Phase::Asking { retry_at } => {
                 if *retry_at <= now && self.replacing.is_none() {
                     *retry_at = now + SUBSCRIBE_RETRY;
-                    self.to_peer(Replication::Subscribe { have, cursor: None });
+                    self.replicate(Replication::Subscribe { have, cursor: None });
                 }
             }
             Phase::Pulling {
@@ -322,7 +342,7 @@ impl Store {
                 if *retry_at <= now {
                     *retry_at = now + SUBSCRIBE_RETRY;
                     let cursor = cursor.clone();
-                    self.to_peer(Replication::Subscribe { have, cursor });
+                    self.replicate(Replication::Subscribe { have, cursor });
                 }
             }
         }

@@ -107,7 +107,7 @@ impl Store {
                 heard: false,
                 resend_at: now + RESEND,
             });
-            self.to_peer(Replication::Contained { epoch, have });
+            self.replicate(Replication::Contained { epoch, have });
             return;
         }
         self.serving.subscriber = None;
@@ -161,10 +161,12 @@ impl Store {
             self.serving.diverged = false;
         }
         let history = frozen.at.0;
-        self.to_peer(Replication::Chunk {
+        let after = cursor;
+        self.replicate(Replication::Chunk {
             epoch,
             snapshot,
             history,
+            after,
             records,
             next,
         });
@@ -215,7 +217,7 @@ impl Store {
         if self.serving.subscriber.is_none() {
             if self.serving.follow_at.is_none_or(|at| at <= now) {
                 self.serving.follow_at = Some(now + FOLLOW_PERIOD);
-                self.to_peer(Replication::Follow { epoch });
+                self.replicate(Replication::Follow { epoch });
             }
             return;
         }
@@ -274,7 +276,7 @@ impl Store {
             return false;
         }
         self.counters.sent += entries.len() as u64;
-        self.to_peer(Replication::Entries { epoch, entries });
+        self.replicate(Replication::Entries { epoch, entries });
         true
     }
 
