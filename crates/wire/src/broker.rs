@@ -79,8 +79,7 @@ pub fn encode_body<T: Serialize>(message: &T) -> Vec<u8> {
 /// # Errors
 /// If the bytes are not exactly one `T`.
 pub fn decode_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, crate::DecodeError> {
-    let (message, rest) =
-        postcard::take_from_bytes(body).map_err(crate::DecodeError::Body)?;
+    let (message, rest) = postcard::take_from_bytes(body).map_err(crate::DecodeError::Body)?;
     if rest.is_empty() {
         Ok(message)
     } else {
