@@ -1,0 +1,270 @@
+//! The TLS connection to the peer's broker.
+//!
+//! Both nodes listen on every HA link; the one with the lower fingerprint dials, on all links at
+//! once, and the first to succeed is used. There is one connection at a time; a newer one
+//! replaces the older, whose end may not have been noticed. It stands only while the System
+//! Manager holds the peer for ours (`peer_connected`): a standalone node speaks to nobody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mts::Input;
+use runtime::tls::{Authenticated, Pins, TlsEndpoint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use wire::broker::BrokerFrame;
+use wire::{Channel, FrameBuffer};
+
+use super::Event;
+use crate::services::Settings;
+
+/// ALPN name of the connection.
+const PROTOCOL: &str = "twinwall-bulk/1";
+/// Pause between rounds of dialling.
+const DIAL_PAUSE: Duration = Duration::from_millis(50);
+/// Pause before an address that could not be bound is tried again.
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// Most bytes put into one write: some TLS records.
+const COALESCE_MAX_BYTES: usize = 64 * 1024;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What the tasks of the link tell.
+pub(super) enum PeerEvent {
+    /// A connection stands.
+    Up(Box<Authenticated>),
+    /// A frame came on the connection of that number.
+    Frame(u64, BrokerFrame),
+    /// Frames were written to it.
+    Written(u64, u32),
+    /// It ended.
+    Down(u64),
+}
+
+struct Connection {
+    number: u64,
+    frames: mpsc::UnboundedSender<BrokerFrame>,
+    reader: AbortHandle,
+    writer: AbortHandle,
+}
+
+/// See the module.
+pub(super) struct PeerLink {
+    connection: Option<Connection>,
+    count: u64,
+    /// Whether a connection is wanted, and whether the dialler has to make one.
+    wanted: bool,
+    dial: watch::Sender<bool>,
+    events: mpsc::Sender<Event>,
+}
+
+impl PeerLink {
+    /// Starts listening and dialling; does nothing on a node without a pinned peer.
+    pub(super) fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+        let (dial, dialled) = watch::channel(false);
+        if let Some(peer) = settings.peer {
+            let identity = settings.identity()?;
+            let endpoint = TlsEndpoint::new(&identity, Pins::new([peer]), PROTOCOL)?;
+            for (local, _) in &settings.bulk_links {
+                tokio::spawn(listen(*local, endpoint.clone(), events.clone()));
+            }
+            if identity.fingerprint() < peer {
+                let links = settings.bulk_links.clone();
+                tokio::spawn(dialler(links, endpoint, dialled, events.clone()));
+            }
+        }
+        Ok(Self { connection: None, count: 0, wanted: false, dial, events })
+    }
+
+    /// Whether the peer is ours to speak with.
+    pub(super) fn want(&mut self, wanted: bool) {
+        self.wanted = wanted;
+        if !wanted && let Some(connection) = &self.connection {
+            // The reader's end is told as an event, so that the core hears of it in order.
+            let event = Event::Peer(PeerEvent::Down(connection.number));
+            let events = self.events.clone();
+            tokio::spawn(async move { events.send(event).await });
+        }
+        self.update_dial();
+    }
+
+    fn update_dial(&mut self) {
+        let dial = self.wanted && self.connection.is_none();
+        self.dial.send_if_modified(|current| core::mem::replace(current, dial) != dial);
+    }
+
+    /// Hands a frame to the connection's writer; the core's window bounds what waits there.
+    pub(super) fn send(&mut self, frame: BrokerFrame) {
+        if let Some(connection) = &self.connection {
+            let _ = connection.frames.send(frame);
+        }
+    }
+
+    /// Ends the connection; no `Down` follows.
+    pub(super) fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.reader.abort();
+            connection.writer.abort();
+        }
+        self.update_dial();
+    }
+
+    /// What the core is to be told, if anything.
+    pub(super) fn event(&mut self, event: PeerEvent) -> Option<Vec<Input>> {
+        let current = self.connection.as_ref().map(|connection| connection.number);
+        match event {
+            PeerEvent::Up(authenticated) => {
+                if !self.wanted {
+                    return None;
+                }
+                let replaced = self.connection.is_some();
+                self.close();
+                self.open(*authenticated);
+                self.update_dial();
+                let gone = replaced.then_some(Input::PeerGone);
+                Some(gone.into_iter().chain([Input::PeerConnected]).collect())
+            }
+            PeerEvent::Frame(number, frame) => {
+                (current == Some(number)).then(|| vec![Input::PeerFrame(frame)])
+            }
+            PeerEvent::Written(number, frames) => {
+                (current == Some(number)).then(|| vec![Input::PeerSent { frames }])
+            }
+            PeerEvent::Down(number) => {
+                (current == Some(number)).then(|| {
+                    self.close();
+                    vec![Input::PeerGone]
+                })
+            }
+        }
+    }
+
+    fn open(&mut self, authenticated: Authenticated) {
+        self.count += 1;
+        let number = self.count;
+        let (read_half, write_half) = tokio::io::split(authenticated.stream);
+        let (frames, queued) = mpsc::unbounded_channel();
+        let reader = tokio::spawn(read(number, read_half, self.events.clone())).abort_handle();
+        let writing = tokio::spawn(write(number, write_half, queued, self.events.clone()));
+        let writer = writing.abort_handle();
+        self.connection = Some(Connection { number, frames, reader, writer });
+    }
+}
+
+async fn listen(local: SocketAddr, endpoint: TlsEndpoint, events: mpsc::Sender<Event>) {
+    loop {
+        let Ok(listener) = TcpListener::bind(local).await else {
+            tokio::time::sleep(BIND_PAUSE).await;
+            continue;
+        };
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (endpoint, events) = (endpoint.clone(), events.clone());
+            tokio::spawn(async move {
+                match endpoint.accept(tcp).await {
+                    Ok(peer) => {
+                        let _ = events.send(Event::Peer(PeerEvent::Up(Box::new(peer)))).await;
+                    }
+                    Err(error) => eprintln!("bulk connection refused: {error}"),
+                }
+            });
+        }
+        tokio::time::sleep(BIND_PAUSE).await;
+    }
+}
+
+async fn dialler(
+    links: Vec<(SocketAddr, SocketAddr)>,
+    endpoint: TlsEndpoint,
+    mut dial: watch::Receiver<bool>,
+    events: mpsc::Sender<Event>,
+) {
+    while dial.wait_for(|dial| *dial).await.is_ok() {
+        if let Some(peer) = dial_all(&links, &endpoint).await {
+            dial.mark_unchanged();
+            if events.send(Event::Peer(PeerEvent::Up(Box::new(peer)))).await.is_err() {
+                return;
+            }
+            // The loop takes the connection up, or drops it because it is not wanted any more.
+            tokio::time::sleep(DIAL_PAUSE).await;
+        } else {
+            tokio::time::sleep(DIAL_PAUSE).await;
+        }
+    }
+}
+
+/// Dials on every link; the first connection wins and the other attempts are dropped.
+async fn dial_all(
+    links: &[(SocketAddr, SocketAddr)],
+    endpoint: &TlsEndpoint,
+) -> Option<Authenticated> {
+    let mut attempts = JoinSet::new();
+    for (local, peer) in links.iter().copied() {
+        let endpoint = endpoint.clone();
+        attempts.spawn(async move { endpoint.connect(Some(local), peer).await });
+    }
+    while let Some(attempt) = attempts.join_next().await {
+        if let Ok(Ok(peer)) = attempt {
+            return Some(peer);
+        }
+    }
+    None
+}
+
+async fn read<S: AsyncRead>(
+    number: u64,
+    mut half: ReadHalf<S>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut buffer = FrameBuffer::new(Channel::Broker);
+    let mut bytes = vec![0; READ_BYTES];
+    'connection: loop {
+        // A malformed frame ends the connection like a close does.
+        match half.read(&mut bytes).await {
+            Ok(count) if count > 0 => buffer.extend(&bytes[..count]),
+            Ok(_) | Err(_) => break,
+        }
+        loop {
+            match buffer.next_frame() {
+                Ok(Some(frame)) => {
+                    let event = Event::Peer(PeerEvent::Frame(number, frame));
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("bulk connection: {error}");
+                    break 'connection;
+                }
+            }
+        }
+    }
+    let _ = events.send(Event::Peer(PeerEvent::Down(number))).await;
+}
+
+async fn write<S: AsyncWrite>(
+    number: u64,
+    mut half: WriteHalf<S>,
+    mut frames: mpsc::UnboundedReceiver<BrokerFrame>,
+    events: mpsc::Sender<Event>,
+) {
+    while let Some(frame) = frames.recv().await {
+        let mut bytes = wire::encode(Channel::Broker, &frame);
+        let mut count = 1;
+        while bytes.len() < COALESCE_MAX_BYTES
+            && let Ok(frame) = frames.try_recv()
+        {
+            bytes.extend(wire::encode(Channel::Broker, &frame));
+            count += 1;
+        }
+        if half.write_all(&bytes).await.is_err() || half.flush().await.is_err() {
+            break;
+        }
+        if events.send(Event::Peer(PeerEvent::Written(number, count))).await.is_err() {
+            return;
+        }
+    }
+    let _ = events.send(Event::Peer(PeerEvent::Down(number))).await;
+}
