@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod network;
 pub mod paths;
 pub mod process;
+mod product;
 pub mod site;
 pub mod status;
 mod sys;

@@ -336,17 +336,24 @@ fn nodes_are_paired_started_broken_and_mended() {
         paused.iter().all(|(pid, _)| state_of(*pid) != 'T')
     });
 
-    // The worker of a host agent, then all of it.
-    assert_eq!(lab.ask(&["fault", "kill-vemd", "host-1"])["processes"], 2);
-    assert_eq!(processes_of(&lab, "host-2").len(), 3);
-    lab.ask(&["fault", "kill-vemd", "host-2", "--guardian"]);
-    await_true("the end of vemd", || {
-        processes_of(&lab, "host-2").is_empty()
-    });
-    lab.ask(&["fault", "start-vemd", "host-2"]);
-    await_true("vemd", || processes_of(&lab, "host-2").len() == 3);
+    break_an_agent(&lab);
+    break_a_node(&lab);
+    lab.ask(&["down"]);
+    assert_eq!(lab.traces(), Vec::<String>::new());
+}
 
-    // A whole node: its volatile folder is lost, its durable one is not.
+/// The worker of a host agent, then all of it.
+fn break_an_agent(lab: &Lab) {
+    assert_eq!(lab.ask(&["fault", "kill-vemd", "host-1"])["processes"], 2);
+    assert_eq!(processes_of(lab, "host-2").len(), 3);
+    lab.ask(&["fault", "kill-vemd", "host-2", "--guardian"]);
+    await_true("the end of vemd", || processes_of(lab, "host-2").is_empty());
+    lab.ask(&["fault", "start-vemd", "host-2"]);
+    await_true("vemd", || processes_of(lab, "host-2").len() == 3);
+}
+
+/// A whole node: its volatile folder is lost, its durable one is not.
+fn break_a_node(lab: &Lab) {
     let (run, state) = (
         format!("{}/run/sup-1/x", lab.root()),
         format!("{}/state/sup-1/x", lab.root()),
@@ -354,17 +361,14 @@ fn nodes_are_paired_started_broken_and_mended() {
     std::fs::write(&run, "").expect("a volatile file");
     std::fs::write(&state, "").expect("a durable file");
     lab.ask(&["fault", "kill-node", "sup-1"]);
-    assert!(processes_of(&lab, "sup-1").is_empty());
+    assert!(processes_of(lab, "sup-1").is_empty());
     lab.ask(&["fault", "start-node", "sup-1"]);
-    await_true("the node", || processes_of(&lab, "sup-1").len() == 3);
+    await_true("the node", || processes_of(lab, "sup-1").len() == 3);
     assert!(!Path::new(&run).exists() && Path::new(&state).exists());
     assert!(
         lab.refuse(&["fault", "start-node", "sup-1"])
             .contains("already running")
     );
-
-    lab.ask(&["down"]);
-    assert_eq!(lab.traces(), Vec::<String>::new());
 }
 
 #[test]
