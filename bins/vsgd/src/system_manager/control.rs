@@ -1,0 +1,366 @@
+//! The control connections: one TLS connection with the pinned peer over each HA link, of which
+//! one is used at a time.
+//!
+//! Invariants:
+//! - the node with the lower key dials, the other listens, so that two nodes that start together
+//!   make one connection per link and not two;
+//! - the dialling side chooses the connection in use, the listening side follows it; each change
+//!   is told to the core as an end and a new beginning, because what was sent on the old one may
+//!   be lost;
+//! - a link that is silent while another is heard is not used, long before TCP notices;
+//! - heartbeat keys of a connection are installed before its first message leaves, and used by
+//!   the listening side only after the dialling side's first message.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{LinkId, NodeKey, Time};
+use runtime::clock;
+use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL};
+use runtime::stream::{MessageSender, framed};
+use runtime::tls::{Authenticated, TlsEndpoint, TlsError};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use wire::Channel;
+use wire::control::ControlMessage;
+
+use super::Event;
+use crate::configuration::Link;
+
+/// Name of the protocol on these connections.
+pub(super) const PROTOCOL: &str = "twinwall-control/1";
+/// Pause before the first new try; it doubles up to [`REDIAL_MAX`].
+const REDIAL_MIN: Duration = Duration::from_millis(50);
+/// Longest pause: a peer that returns is found within it.
+const REDIAL_MAX: Duration = Duration::from_millis(500);
+/// One try, including the handshake. Shorter than TCP's first retransmission of a lost SYN.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(900);
+/// A refused peer is logged at most this often.
+const REFUSAL_LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// One connection: counts all of them.
+pub(super) type ConnectionNumber = u64;
+
+/// What the tasks tell the main loop.
+#[derive(Debug)]
+pub(super) enum ControlEvent {
+    /// A connection stands.
+    Up(Box<Connection>),
+    /// A message came on it.
+    Message(ConnectionNumber, ControlMessage),
+    /// It has ended.
+    Down(ConnectionNumber),
+    /// A peer was refused, or we by it: in words, for the log.
+    Refused(String),
+}
+
+/// One connection with the peer.
+#[derive(Debug)]
+pub(super) struct Connection {
+    number: ConnectionNumber,
+    link: LinkId,
+    sender: MessageSender<ControlMessage>,
+    reader: AbortHandle,
+    /// Heartbeat keys.
+    pub(super) exported: Box<[u8; EXPORT_BYTES]>,
+    /// We listened.
+    pub(super) server: bool,
+    spoken: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.sender.abort();
+    }
+}
+
+/// What a change of the connections means for the core, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Connected,
+    Disconnected,
+}
+
+/// Connections by number, and which is in use.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    all: BTreeMap<ConnectionNumber, Connection>,
+    current: Option<ConnectionNumber>,
+    heard: BTreeMap<LinkId, Time>,
+}
+
+impl Connections {
+    /// Takes a new connection; it replaces an older one on the same link.
+    pub(super) fn up(&mut self, connection: Connection) -> Vec<Change> {
+        let older: Vec<_> = self
+            .all
+            .values()
+            .filter(|old| old.link == connection.link)
+            .map(|old| old.number)
+            .collect();
+        let mut changes = Vec::new();
+        let number = connection.number;
+        let replaced = self.current.is_some_and(|current| older.contains(&current));
+        for old in older {
+            self.all.remove(&old);
+        }
+        self.all.insert(number, connection);
+        if replaced {
+            changes.push(Change::Disconnected);
+            self.current = None;
+        }
+        if self.current.is_none() {
+            self.current = Some(number);
+            changes.push(Change::Connected);
+        }
+        changes
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn down(&mut self, number: ConnectionNumber) -> Vec<Change> {
+        self.all.remove(&number);
+        if self.current != Some(number) {
+            return Vec::new();
+        }
+        self.current = None;
+        let mut changes = vec![Change::Disconnected];
+        if let Some(other) = self.best() {
+            self.current = Some(other);
+            changes.push(Change::Connected);
+        }
+        changes
+    }
+
+    /// A message came: whether to heed it, whether it is the dialling side's first (its keys are
+    /// now in force: returns them), and what it changes.
+    pub(super) fn message(
+        &mut self,
+        number: ConnectionNumber,
+        message: &ControlMessage,
+    ) -> Option<(Option<[u8; EXPORT_BYTES]>, Vec<Change>)> {
+        let connection = self.all.get_mut(&number)?;
+        let first = connection.server && !std::mem::replace(&mut connection.spoken, true);
+        let keys = first.then(|| *connection.exported);
+        let mut changes = Vec::new();
+        if connection.server && self.current != Some(number) {
+            // The dialling side begins anew on this connection: follow it.
+            if self.current.is_some() && matches!(message, ControlMessage::Hello(_)) {
+                changes.extend([Change::Disconnected, Change::Connected]);
+            }
+            self.current = Some(number);
+        }
+        Some((keys, changes))
+    }
+
+    /// Sends on the connection in use; dropped if there is none. A peer that does not read is cut
+    /// off.
+    pub(super) fn send(&mut self, message: &ControlMessage) -> Vec<Change> {
+        let Some(number) = self.current else {
+            return Vec::new();
+        };
+        let Some(connection) = self.all.get(&number) else {
+            return Vec::new();
+        };
+        match connection.sender.send(message) {
+            Ok(()) => Vec::new(),
+            Err(_) => self.down(number),
+        }
+    }
+
+    /// A heartbeat was heard on a link.
+    pub(super) fn heard(&mut self, link: LinkId, now: Time) {
+        self.heard.insert(link, now);
+    }
+
+    /// Leaves a connection whose link is silent while another's is heard.
+    pub(super) fn avoid_silence(&mut self, now: Time, hold_time: Duration) -> Vec<Change> {
+        let Some(current) = self.current.and_then(|number| self.all.get(&number)) else {
+            return Vec::new();
+        };
+        let heard = |link: LinkId| {
+            self.heard
+                .get(&link)
+                .is_some_and(|heard| now.since(*heard) <= hold_time)
+        };
+        if current.server || heard(current.link) {
+            return Vec::new();
+        }
+        let better = self
+            .all
+            .values()
+            .find(|other| heard(other.link))
+            .map(|other| other.number);
+        match better {
+            None => Vec::new(),
+            Some(better) => {
+                self.current = Some(better);
+                vec![Change::Disconnected, Change::Connected]
+            }
+        }
+    }
+
+    /// The connection of the most recently heard link.
+    fn best(&self) -> Option<ConnectionNumber> {
+        let newest = self
+            .all
+            .values()
+            .max_by_key(|one| (self.heard.get(&one.link), one.number));
+        newest.map(|connection| connection.number)
+    }
+}
+
+/// What the tasks of all links share.
+struct Shared {
+    endpoint: TlsEndpoint,
+    peer: NodeKey,
+    events: mpsc::Sender<Event>,
+    numbers: std::sync::atomic::AtomicU64,
+}
+
+/// Starts a dialling or listening task for each link.
+pub(super) async fn start(
+    links: &[Link],
+    endpoint: TlsEndpoint,
+    own: NodeKey,
+    peer: NodeKey,
+    events: mpsc::Sender<Event>,
+) -> Result<(), runtime::heartbeat::StartError> {
+    let shared = Arc::new(Shared {
+        endpoint,
+        peer,
+        events,
+        numbers: std::sync::atomic::AtomicU64::new(1),
+    });
+    for (index, link) in links.iter().enumerate() {
+        let id = LinkId(index as u8);
+        let shared = Arc::clone(&shared);
+        if own < peer {
+            tokio::spawn(dial(shared, id, link.local, link.peer));
+        } else {
+            let listener = TcpListener::bind(link.local).await.map_err(|source| {
+                let (name, local) = (link.name.clone(), link.local);
+                runtime::heartbeat::StartError::Bind {
+                    name,
+                    local,
+                    source,
+                }
+            })?;
+            tokio::spawn(listen(shared, id, listener));
+        }
+    }
+    Ok(())
+}
+
+async fn dial(shared: Arc<Shared>, link: LinkId, local: SocketAddr, peer: SocketAddr) {
+    let mut pause = REDIAL_MIN;
+    let mut refusals = Refusals::default();
+    loop {
+        let tried = tokio::time::timeout(DIAL_TIMEOUT, shared.endpoint.connect(Some(local), peer));
+        match tried.await {
+            Ok(Ok(connection)) => {
+                pause = REDIAL_MIN;
+                shared.serve(link, connection).await;
+            }
+            Ok(Err(error)) => refusals.tell(&shared, &error).await,
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REDIAL_MAX);
+    }
+}
+
+async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
+    let refusals = Arc::new(tokio::sync::Mutex::new(Refusals::default()));
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else {
+            // Out of descriptors: those of failed handshakes come free soon.
+            tokio::time::sleep(REDIAL_MIN).await;
+            continue;
+        };
+        let (shared, refusals) = (Arc::clone(&shared), Arc::clone(&refusals));
+        tokio::spawn(async move {
+            match shared.endpoint.accept(tcp).await {
+                Ok(connection) => shared.serve(link, connection).await,
+                Err(error) => refusals.lock().await.tell(&shared, &error).await,
+            }
+        });
+    }
+}
+
+impl Shared {
+    /// Until the connection ends.
+    async fn serve(&self, link: LinkId, connection: Authenticated) {
+        debug_assert_eq!(connection.key, self.peer, "the pin set holds one key");
+        let Ok(exported) = connection.export::<EXPORT_BYTES>(EXPORT_LABEL) else {
+            return;
+        };
+        let server = connection.server;
+        let number = self
+            .numbers
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (sender, mut receiver) =
+            framed::<_, ControlMessage, ControlMessage>(connection.stream, Channel::Control);
+        let (events, end) = (self.events.clone(), self.events.clone());
+        let (start, started) = tokio::sync::oneshot::channel::<()>();
+        let reader = tokio::spawn(async move {
+            // The main loop must know of the connection before its first message.
+            let _ = started.await;
+            while let Ok(Some(message)) = receiver.next().await {
+                let event = Event::Control(ControlEvent::Message(number, message));
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let up = Connection {
+            number,
+            link,
+            sender,
+            reader: reader.abort_handle(),
+            exported: Box::new(exported),
+            server,
+            spoken: false,
+        };
+        if end
+            .send(Event::Control(ControlEvent::Up(Box::new(up))))
+            .await
+            .is_ok()
+        {
+            let _ = start.send(());
+            // Also ends when the main loop drops the connection.
+            let _ = reader.await;
+            let _ = end.send(Event::Control(ControlEvent::Down(number))).await;
+        }
+    }
+}
+
+/// Says who was refused, not more often than an operator can read.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Time>,
+}
+
+impl Refusals {
+    async fn tell(&mut self, shared: &Shared, error: &TlsError) {
+        // A peer that is not there, or not yet, is the heartbeat's news.
+        let TlsError::NotPinned { .. } = error else {
+            return;
+        };
+        let now = clock::now();
+        if self
+            .told
+            .is_none_or(|told| now.since(told) >= REFUSAL_LOG_PERIOD)
+        {
+            self.told = Some(now);
+            let text = format!("A node was found that is not paired with this one: {error}");
+            let _ = shared
+                .events
+                .send(Event::Control(ControlEvent::Refused(text)))
+                .await;
+        }
+    }
+}

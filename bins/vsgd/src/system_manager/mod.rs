@@ -1,0 +1,534 @@
+//! The System Manager's process: drives [`node::supervisor::Supervisor`] with real processes,
+//! sockets and time.
+//!
+//! Invariants:
+//! - one loop, one input at a time, all its outputs carried out in order before the next: what
+//!   the core decided is what happened;
+//! - the loop waits for nothing but its next event: the node file and the log are written by
+//!   threads, messages to services and peers go into bounded queues;
+//! - the heartbeat thread is told of every turn at its end, so that it falls silent with us;
+//! - whatever this process cannot repair ends it: the guardian then speaks for the node and
+//!   starts it afresh.
+
+mod children;
+mod control;
+mod persistence;
+mod processes;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use model::{Incarnation, NodeKey, ServiceName, Time};
+use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
+use redundancy::{NodeRecord, RESET_REASONS_MAX, Timing};
+use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
+use runtime::identity::Identity;
+use runtime::log_writer::LogWriter;
+use runtime::node_file::NodeFile;
+use runtime::process::{become_real_time, inherited_socket};
+use runtime::seqpacket::Seqpacket;
+use runtime::tls::{Pins, TlsEndpoint};
+use runtime::{clock, entropy};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use wire::Channel;
+use wire::guardian::ToGuardian;
+use wire::heartbeat::State;
+use wire::log::LogRecord;
+use wire::supervision::{Answer, Ask, ToService};
+
+use crate::configuration::Configuration;
+use crate::{RESET_REASON, node_record, verbs};
+use children::{ChildEvent, Children, RunNumber};
+use control::{Change, Connections, ControlEvent};
+use persistence::Persistence;
+
+/// Events waiting for the loop. Their senders wait when it is full, and so do those who send to
+/// them: nothing is lost.
+const EVENTS_MAX: usize = 1024;
+/// Events taken in one turn, so that heartbeats and deadlines are looked at in between.
+const EVENTS_PER_TURN: usize = 64;
+/// Longest time between two turns: heartbeats stop when turns do.
+const TURN_MAX: Duration = Duration::from_millis(50);
+/// Real-time priority of the loop: below the heartbeat thread's.
+const PRIORITY: i32 = 10;
+/// Questions to the heartbeat thread that wait for its answer; operators ask, a few at a time.
+const QUESTIONS_MAX: usize = 64;
+/// Services may take this long to finish at an orderly stop.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+/// Waiting for the log's last lines before a reset: the disk may be why we reset.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
+/// Log lines of at most this severity number go to open consoles.
+const CONSOLE_SEVERITY: u8 = 2;
+
+/// What the tasks and threads tell the loop.
+#[derive(Debug)]
+enum Event {
+    Child {
+        service: ServiceName,
+        run: RunNumber,
+        event: ChildEvent,
+    },
+    Control(ControlEvent),
+    Persisted {
+        write: u64,
+        result: Result<(), String>,
+    },
+}
+
+/// Runs the node until it is stopped or reset.
+pub(crate) fn run(file: &Path, configuration: &Configuration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("event loop")?;
+    runtime.block_on(async {
+        let (events, incoming) = mpsc::channel(EVENTS_MAX);
+        let manager = Manager::start(file, configuration, events).await?;
+        manager.turns(incoming).await
+    })
+}
+
+/// What is known at the start of a node.
+struct Identified {
+    key: NodeKey,
+    endpoint: TlsEndpoint,
+    record: NodeRecord,
+    node_file: NodeFile,
+}
+
+fn identify(configuration: &Configuration) -> anyhow::Result<Identified> {
+    let identity = Identity::load(&configuration.identity_file())?;
+    let (node_file, mut record) = node_record::open(&configuration.node_file())?;
+    let endpoint = TlsEndpoint::new(&identity, Pins::new(record.peer), control::PROTOCOL)?;
+    // The core wrote its own reasons; the death of a System Manager only the guardian knows.
+    let reason = std::env::var(RESET_REASON).unwrap_or_default();
+    if !reason.is_empty() && record.reset_reasons.last() != Some(&reason) {
+        record.reset_reasons.push(reason);
+        let surplus = record.reset_reasons.len().saturating_sub(RESET_REASONS_MAX);
+        record.reset_reasons.drain(..surplus);
+    }
+    Ok(Identified {
+        key: identity.fingerprint(),
+        endpoint,
+        record,
+        node_file,
+    })
+}
+
+struct Manager {
+    supervisor: Supervisor,
+    inputs: VecDeque<SupervisorInput>,
+    heartbeats: Heartbeats,
+    children: Children,
+    connections: Connections,
+    persistence: Persistence,
+    log: LogWriter,
+    guardian: Seqpacket,
+    /// Questions put to the heartbeat thread: who asked, under which number.
+    questions: BTreeMap<u64, (ServiceName, u64)>,
+    next_question: u64,
+    /// What our heartbeats say.
+    state: State,
+    timing: Timing,
+    peer_hold_time: Duration,
+    resetting: bool,
+}
+
+impl Manager {
+    async fn start(
+        file: &Path,
+        configuration: &Configuration,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<Self> {
+        let guardian = Seqpacket::from_fd(inherited_socket()?).context("guardian's socket")?;
+        let Identified {
+            key,
+            endpoint,
+            record,
+            node_file,
+        } = identify(configuration)?;
+        verbs::make_private_folder(&configuration.run_dir)?;
+        if let Some(folder) = configuration.log_file.parent() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        let log = LogWriter::start(&configuration.log_file, &configuration.hostname)
+            .with_context(|| format!("log file {}", configuration.log_file.display()))?;
+        let links: Vec<_> = configuration.links.iter().map(heartbeat_link).collect();
+        let heartbeats = Heartbeats::start(links)?;
+        if let Some(peer) = record.peer {
+            control::start(&configuration.links, endpoint, key, peer, events.clone()).await?;
+        }
+        let timing = Timing::clamped(record.interval_ms, record.misses);
+        let start = Start {
+            record,
+            incarnation: Incarnation(entropy::draw()?),
+            node: key,
+            links: configuration.links.len() as u8,
+        };
+        let mut manager = Self {
+            supervisor: Supervisor::new(clock::now(), start),
+            inputs: VecDeque::new(),
+            heartbeats,
+            children: Children::new(file.to_owned(), events.clone()),
+            connections: Connections::default(),
+            persistence: Persistence::start(node_file, events).context("node file thread")?,
+            log,
+            guardian,
+            questions: BTreeMap::new(),
+            next_question: 0,
+            state: State::Initializing,
+            timing,
+            peer_hold_time: Duration::ZERO,
+            resetting: false,
+        };
+        manager.note_real_time();
+        manager.tell_guardian(&ToGuardian::Running)?;
+        Ok(manager)
+    }
+
+    /// Asks for real-time scheduling for this thread, and says what was refused to either.
+    fn note_real_time(&mut self) {
+        let own = become_real_time(PRIORITY);
+        if let Err(refusal) = self.heartbeats.real_time().clone().and(own) {
+            self.note(&LogRecord {
+                facility: "SYSMGR".to_owned(),
+                severity: 3,
+                mnemonic: "REAL_TIME_REFUSED".to_owned(),
+                text: format!("Heartbeats run without real-time guarantees: {refusal}."),
+                service: None,
+            });
+        }
+    }
+
+    async fn turns(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+        self.inputs.push_back(SupervisorInput::Tick);
+        loop {
+            let now = clock::now();
+            self.think(now)?;
+            if self.resetting {
+                // The guardian ends this process; until then the heartbeat thread says the rest.
+                std::future::pending::<()>().await;
+            }
+            self.heartbeats.turned(now);
+            let wake_at = self.next_wake(now);
+            tokio::select! {
+                biased;
+                event = self.heartbeats.next_event() => self.heard(event?)?,
+                event = events.recv() => match event {
+                    Some(event) => self.happened(event)?,
+                    None => bail!("no event can come any more"),
+                },
+                _ = terminate.recv() => return self.stop(events).await,
+                () = clock::sleep_until(Some(wake_at)) => {}
+            }
+            for _ in 0..EVENTS_PER_TURN {
+                let Ok(event) = events.try_recv() else { break };
+                self.happened(event)?;
+            }
+        }
+    }
+
+    fn next_wake(&self, now: Time) -> Time {
+        let turn = (self.timing.interval() / 2).min(TURN_MAX);
+        let latest = now + turn;
+        self.supervisor
+            .next_deadline()
+            .map_or(latest, |deadline| Ord::min(deadline, latest))
+    }
+
+    /// Hands all inputs to the core and carries out what it asks for.
+    fn think(&mut self, now: Time) -> anyhow::Result<()> {
+        self.children.flush();
+        let hold_time = self.timing.hold_time().max(self.peer_hold_time);
+        let changes = self.connections.avoid_silence(now, hold_time);
+        self.changed(changes);
+        if self
+            .supervisor
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.inputs.push_back(SupervisorInput::Tick);
+        }
+        while let Some(input) = self.inputs.pop_front() {
+            self.supervisor.handle(now, input);
+            while let Some(output) = self.supervisor.poll_output() {
+                self.perform(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, output: SupervisorOutput) -> anyhow::Result<()> {
+        match output {
+            SupervisorOutput::Spawn { service } => self.spawn(service),
+            SupervisorOutput::Kill { service } => self.children.kill(service),
+            SupervisorOutput::ToService { service, message } => {
+                self.children.send(service, message);
+            }
+            SupervisorOutput::HeartbeatContent(content) => {
+                self.state = content.state;
+                self.heartbeats.set_content(content)?;
+            }
+            SupervisorOutput::HeartbeatTiming {
+                interval_ms,
+                misses,
+            } => {
+                self.timing = Timing::clamped(interval_ms, misses);
+                self.heartbeats.set_timing(interval_ms, misses)?;
+            }
+            SupervisorOutput::Control(message) => {
+                let changes = self.connections.send(&message);
+                self.changed(changes);
+            }
+            SupervisorOutput::Gasp(gasp) => self.heartbeats.gasp(gasp)?,
+            SupervisorOutput::SealGasp(gasp) => self.heartbeats.seal_gasp(gasp)?,
+            SupervisorOutput::Persist { write, record } => {
+                if let Err(problem) = self.persistence.write(write, record) {
+                    self.persist_failed(write, problem);
+                }
+            }
+            SupervisorOutput::Log(record) => self.note(&record),
+            SupervisorOutput::Reset { reason } => self.reset(reason)?,
+            SupervisorOutput::Activated { .. } => {}
+            SupervisorOutput::Query {
+                service,
+                question,
+                ask,
+            } => {
+                self.answer(service, question, &ask)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, service: ServiceName) {
+        self.inputs.push_back(match self.children.spawn(service) {
+            Ok(pid) => SupervisorInput::Spawned { service, pid },
+            Err(error) => SupervisorInput::SpawnFailed {
+                service,
+                error: error.to_string(),
+            },
+        });
+    }
+
+    fn reset(&mut self, reason: String) -> anyhow::Result<()> {
+        self.log.flush(FLUSH_PATIENCE);
+        self.resetting = true;
+        self.tell_guardian(&ToGuardian::Reset { reason })
+    }
+
+    fn tell_guardian(&mut self, message: &ToGuardian) -> anyhow::Result<()> {
+        self.guardian
+            .try_send(Channel::Guardian, message)
+            .context("the guardian does not listen")
+    }
+
+    /// Notes a line; the important ones go to open consoles too.
+    fn note(&mut self, record: &LogRecord) {
+        let standby = matches!(self.state, State::Standby | State::Synchronizing);
+        let line = self.log.note(record, standby);
+        if record.severity <= CONSOLE_SEVERITY {
+            self.children
+                .send(ServiceName::Vshd, ToService::Console(line));
+        }
+    }
+
+    fn persist_failed(&mut self, write: u64, problem: &str) {
+        self.note(&LogRecord {
+            facility: "SYSMGR".to_owned(),
+            severity: 2,
+            mnemonic: "NODE_FILE_FAILED".to_owned(),
+            text: format!("The node file cannot be written: {problem}."),
+            service: None,
+        });
+        self.inputs
+            .push_back(SupervisorInput::PersistFailed { write });
+    }
+
+    /// Answers what only this process knows.
+    fn answer(&mut self, service: ServiceName, question: u64, ask: &Ask) -> anyhow::Result<()> {
+        let answer = match ask {
+            Ask::HeartbeatStatus => {
+                if self.questions.len() >= QUESTIONS_MAX {
+                    Answer::Refused("Too many questions at once".to_owned())
+                } else {
+                    self.next_question += 1;
+                    self.questions
+                        .insert(self.next_question, (service, question));
+                    return Ok(self.heartbeats.ask_status(self.next_question)?);
+                }
+            }
+            Ask::Processes => Answer::Processes(processes::rows(&self.children)),
+            Ask::Logging { lines } => Answer::Logging(self.log.last(usize::from(*lines))),
+            Ask::RedundancyStatus
+            | Ask::Switchover
+            | Ask::SetRole(_)
+            | Ask::SetPairId(_)
+            | Ask::SetHeartbeat { .. }
+            | Ask::Reload
+            | Ask::ForceActive => Answer::Refused("Not for the shell of the core".to_owned()),
+        };
+        self.children
+            .send(service, ToService::Answer { question, answer });
+        Ok(())
+    }
+
+    fn heard(&mut self, event: HeartbeatEvent) -> anyhow::Result<()> {
+        match event {
+            HeartbeatEvent::Heartbeat {
+                link,
+                content,
+                peer_hold_time,
+                echo,
+            } => {
+                self.peer_hold_time = peer_hold_time;
+                self.connections.heard(link, clock::now());
+                self.inputs.push_back(SupervisorInput::Heartbeat {
+                    link,
+                    content,
+                    peer_hold_time,
+                    echo,
+                });
+            }
+            HeartbeatEvent::Gasp(gasp) => self.inputs.push_back(SupervisorInput::Gasp(gasp)),
+            HeartbeatEvent::GaspHeard(gasp) => {
+                self.inputs.push_back(SupervisorInput::GaspHeard(gasp));
+            }
+            HeartbeatEvent::Sealed(sealed) => {
+                let datagram = sealed.map(|sealed| sealed.bytes().to_vec());
+                self.tell_guardian(&ToGuardian::Gasp(datagram))?;
+            }
+            HeartbeatEvent::Status { question, status } => {
+                if let Some((service, question)) = self.questions.remove(&question) {
+                    let answer = Answer::HeartbeatStatus(*status);
+                    self.children
+                        .send(service, ToService::Answer { question, answer });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Child {
+                service,
+                run,
+                event,
+            } => {
+                if self.children.is_current(service, run) {
+                    self.child(service, event);
+                }
+            }
+            Event::Control(event) => self.control(event)?,
+            Event::Persisted { write, result } => match result {
+                Ok(()) => self.inputs.push_back(SupervisorInput::Persisted { write }),
+                Err(problem) => self.persist_failed(write, &problem),
+            },
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, service: ServiceName, event: ChildEvent) {
+        match event {
+            ChildEvent::Message(message) => {
+                self.inputs
+                    .push_back(SupervisorInput::FromService { service, message });
+            }
+            ChildEvent::Rubbish(problem) => {
+                self.note(&LogRecord {
+                    facility: "SYSMGR".to_owned(),
+                    severity: 2,
+                    mnemonic: "SERVICE_PROTOCOL".to_owned(),
+                    text: format!("Service \"{service}\" is killed: {problem}."),
+                    service: None,
+                });
+                self.children.kill(service);
+            }
+            ChildEvent::Ended => {
+                if let Some((pid, status)) = self.children.reap(service) {
+                    self.inputs.push_back(SupervisorInput::Exited {
+                        service,
+                        pid,
+                        status,
+                    });
+                }
+            }
+        }
+    }
+
+    fn control(&mut self, event: ControlEvent) -> anyhow::Result<()> {
+        match event {
+            ControlEvent::Up(connection) => {
+                self.heartbeats
+                    .install_keys(*connection.exported, connection.server)?;
+                let changes = self.connections.up(*connection);
+                self.changed(changes);
+            }
+            ControlEvent::Message(number, message) => {
+                let Some((keys, changes)) = self.connections.message(number, &message) else {
+                    return Ok(());
+                };
+                if let Some(exported) = keys {
+                    self.heartbeats.activate_keys(&exported)?;
+                }
+                self.changed(changes);
+                self.inputs.push_back(SupervisorInput::Control(message));
+            }
+            ControlEvent::Down(number) => {
+                let changes = self.connections.down(number);
+                self.changed(changes);
+            }
+            ControlEvent::Refused(text) => self.note(&LogRecord {
+                facility: "REDUNDANCY".to_owned(),
+                severity: 4,
+                mnemonic: "PEER_NOT_PAIRED".to_owned(),
+                text,
+                service: None,
+            }),
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, changes: Vec<Change>) {
+        self.inputs
+            .extend(changes.into_iter().map(|change| match change {
+                Change::Connected => SupervisorInput::PeerConnected,
+                Change::Disconnected => SupervisorInput::PeerDisconnected,
+            }));
+    }
+
+    /// An orderly end: services finish, then this process, and the guardian gasps if this node
+    /// was active.
+    async fn stop(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+        self.children.stop_all();
+        let deadline = clock::now() + STOP_PATIENCE;
+        while !self.children.is_empty() && clock::now() < deadline {
+            self.heartbeats.turned(clock::now());
+            tokio::select! {
+                event = events.recv() => {
+                    if let Some(Event::Child { service, run, event: ChildEvent::Ended }) = event
+                        && self.children.is_current(service, run)
+                    {
+                        self.children.reap(service);
+                    }
+                }
+                () = tokio::time::sleep(TURN_MAX) => {}
+            }
+        }
+        self.log.flush(FLUSH_PATIENCE);
+        Ok(())
+    }
+}
+
+fn heartbeat_link(link: &crate::configuration::Link) -> HeartbeatLink {
+    HeartbeatLink {
+        name: link.name.clone(),
+        local: link.local,
+        peer: link.peer,
+    }
+}
