@@ -24,6 +24,9 @@ pub mod parse;
 pub mod pipe;
 pub mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::Answer;
 pub use command::{
     Command, ConditionsLine, GroupLine, HeartbeatSetting, Object, ObjectKind, PolicyLine,

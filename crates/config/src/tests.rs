@@ -93,6 +93,12 @@ fn the_sample_loads_and_is_rendered_canonically() {
 }
 
 #[test]
+fn the_example_for_newcomers_loads() {
+    let example = load(include_str!("../../../docs/examples/policy.vsg"));
+    assert!(policy::compile(&example.policy, model::Generation(1)).is_ok());
+}
+
+#[test]
 fn the_empty_configuration_drops_everything() {
     let empty = Configuration::default();
     assert_eq!(load(&empty.text()), empty);

@@ -1,1 +1,467 @@
+//! Golden texts: the layouts are an interface.
 
+use model::{Direction, FlowKey, ModuleNumber, Protocol, Role, Slot, Verdict};
+
+use super::*;
+use crate::Filter;
+
+const ACTIVE: Supervisor = Supervisor {
+    redundancy_state: RedundancyState::Active,
+    supervisor_state: SupervisorState::Active,
+    internal_state: InternalState::ActiveWithHaStandby,
+};
+
+const STANDBY: Supervisor = Supervisor {
+    redundancy_state: RedundancyState::Standby,
+    supervisor_state: SupervisorState::HaStandby,
+    internal_state: InternalState::HaStandby,
+};
+
+fn paired() -> RedundancyStatus {
+    RedundancyStatus {
+        role_administrative: Role::Primary,
+        role_operational: Role::Primary,
+        mode_administrative: RedundancyMode::HA,
+        mode_operational: RedundancyMode::HA,
+        this_slot: Slot::Sup1,
+        this: ACTIVE,
+        other: OtherSupervisor::Present(STANDBY),
+        notices: Vec::new(),
+    }
+}
+
+const PAIRED: &str = "\
+Redundancy role
+---------------
+      administrative:   primary
+         operational:   primary
+
+Redundancy mode
+---------------
+      administrative:   HA
+         operational:   HA
+
+This supervisor (sup-1)
+-----------------------
+    Redundancy state:   Active
+    Supervisor state:   Active
+      Internal state:   Active with HA standby
+
+Other supervisor (sup-2)
+------------------------
+    Redundancy state:   Standby
+    Supervisor state:   HA standby
+      Internal state:   HA standby
+";
+
+#[test]
+fn a_redundant_pair_seen_from_the_active() {
+    assert_eq!(paired().text(), PAIRED);
+}
+
+#[test]
+fn a_redundant_pair_seen_from_the_standby() {
+    let mut status = paired();
+    status.role_administrative = Role::Secondary;
+    status.role_operational = Role::Secondary;
+    status.this_slot = Slot::Sup2;
+    status.this = STANDBY;
+    status.other = OtherSupervisor::Present(ACTIVE);
+    let text = status.text();
+    let this = "\
+This supervisor (sup-2)
+-----------------------
+    Redundancy state:   Standby
+    Supervisor state:   HA standby
+      Internal state:   HA standby
+
+Other supervisor (sup-1)
+------------------------
+    Redundancy state:   Active
+    Supervisor state:   Active
+      Internal state:   Active with HA standby
+";
+    assert!(text.ends_with(this), "{text}");
+}
+
+#[test]
+fn of_an_absent_supervisor_only_that_is_said() {
+    let mut status = paired();
+    status.role_administrative = Role::Standalone;
+    status.role_operational = Role::Standalone;
+    status.mode_operational = RedundancyMode::None;
+    status.this.internal_state = InternalState::ActiveWithNoStandby;
+    status.other = OtherSupervisor::NotPresent;
+    assert_eq!(
+        status.text(),
+        "\
+Redundancy role
+---------------
+      administrative:   standalone
+         operational:   standalone
+
+Redundancy mode
+---------------
+      administrative:   HA
+         operational:   None
+
+This supervisor (sup-1)
+-----------------------
+    Redundancy state:   Active
+    Supervisor state:   Active
+      Internal state:   Active with no standby
+
+Other supervisor (sup-2)
+------------------------
+    Redundancy state:   Not present
+"
+    );
+}
+
+#[test]
+fn every_state_has_the_words_of_the_original() {
+    use InternalState as I;
+    let internal = [
+        (I::ActiveWithFailedStandby, "Active with failed standby"),
+        (I::ActiveWithHaStandby, "Active with HA standby"),
+        (I::ActiveWithNoStandby, "Active with no standby"),
+        (I::HaStandby, "HA standby"),
+        (I::HaSwitchoverInProgress, "HA switchover in progress"),
+        (
+            I::HaSynchronizationInProgress,
+            "HA synchronization in progress",
+        ),
+        (I::Offline, "Offline"),
+        (I::Other, "Other"),
+        (I::ShuttingDown, "Shutting down"),
+        (I::StandbyFailed, "Standby (failed)"),
+    ];
+    for (state, words) in internal {
+        let this = Supervisor {
+            internal_state: state,
+            ..ACTIVE
+        };
+        let text = RedundancyStatus { this, ..paired() }.text();
+        assert!(
+            text.contains(&format!("      Internal state:   {words}\n")),
+            "{text}"
+        );
+    }
+    use RedundancyState as R;
+    let redundancy = [
+        (R::Active, "Active"),
+        (R::AtBios, "At BIOS"),
+        (R::Failed, "Failed"),
+        (R::Initializing, "Initializing"),
+        (R::NotPresent, "Not present"),
+        (R::Offline, "Offline"),
+        (R::Standby, "Standby"),
+        (R::Unknown, "Unknown"),
+    ];
+    for (state, words) in redundancy {
+        let this = Supervisor {
+            redundancy_state: state,
+            ..ACTIVE
+        };
+        let text = RedundancyStatus { this, ..paired() }.text();
+        assert!(
+            text.contains(&format!("    Redundancy state:   {words}\n")),
+            "{text}"
+        );
+    }
+    use SupervisorState as S;
+    let supervisor = [
+        (S::Active, "Active"),
+        (S::HaStandby, "HA standby"),
+        (S::Offline, "Offline"),
+        (S::Unknown, "Unknown"),
+    ];
+    for (state, words) in supervisor {
+        let this = Supervisor {
+            supervisor_state: state,
+            ..ACTIVE
+        };
+        let text = RedundancyStatus { this, ..paired() }.text();
+        assert!(
+            text.contains(&format!("    Supervisor state:   {words}\n")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_notice_follows_the_layout() {
+    let mut status = paired();
+    status
+        .notices
+        .push("isolated: neither the peer nor any VEM is heard".to_owned());
+    let notice = "\nNotice: isolated: neither the peer nor any VEM is heard\n";
+    assert_eq!(status.text(), format!("{PAIRED}{notice}"));
+}
+
+#[test]
+fn the_longer_status_has_its_empty_line_and_the_uptimes() {
+    let report = RedundancyReport {
+        status: paired(),
+        uptime: Uptime {
+            start_time: "Sat May 19 02:52:21 2018".to_owned(),
+            system_s: 5 * 86_400 + 5 * 3_600 + 55 * 60 + 9,
+            kernel_s: 5 * 86_400 + 5 * 3_600 + 58 * 60 + 34,
+            active_supervisor_s: Some(9),
+        },
+    };
+    let body = PAIRED.replace(
+        "    Redundancy state:   Standby\n",
+        "    Redundancy state:   Standby\n\n",
+    );
+    let uptimes = "
+System start time:          Sat May 19 02:52:21 2018
+
+System uptime:              5 days, 5 hours, 55 minutes, 9 seconds
+Kernel uptime:              5 days, 5 hours, 58 minutes, 34 seconds
+Active supervisor uptime:   0 days, 0 hours, 0 minutes, 9 seconds
+";
+    assert_eq!(report.text(), format!("{body}{uptimes}"));
+}
+
+#[test]
+fn modules_keep_the_widths_of_the_original() {
+    let supervisor = |module, status, this_terminal| ModuleRow {
+        module: ModuleNumber(module),
+        ports: 0,
+        module_type: "Virtual Supervisor Module".to_owned(),
+        model: "Twinwall".to_owned(),
+        status,
+        this_terminal,
+        software: Some("0.1.0".to_owned()),
+        server_address: None,
+        server_id: None,
+        server_name: None,
+    };
+    let vem = ModuleRow {
+        ports: 2,
+        module_type: "Virtual Ethernet Module".to_owned(),
+        server_address: Some("10.3.0.21".to_owned()),
+        server_name: Some("host-1".to_owned()),
+        software: None,
+        ..supervisor(3, ModuleStatus::Ok, false)
+    };
+    let modules = Modules {
+        modules: vec![
+            supervisor(1, ModuleStatus::Active, true),
+            supervisor(2, ModuleStatus::HaStandby, false),
+            vem,
+        ],
+    };
+    assert_eq!(
+        modules.text(),
+        "\
+Mod  Ports  Module-Type                         Model              Status
+---  -----  ----------------------------------- ------------------ ----------
+1    0      Virtual Supervisor Module           Twinwall           active *
+2    0      Virtual Supervisor Module           Twinwall           ha-standby
+3    2      Virtual Ethernet Module             Twinwall           ok
+
+Mod  Sw
+---  ------------------
+1    0.1.0
+2    0.1.0
+3    NA
+
+Mod  Server-IP        Server-UUID                           Server-Name
+---  ---------------  ------------------------------------  --------------------
+1    NA               NA                                    NA
+2    NA               NA                                    NA
+3    10.3.0.21        NA                                    host-1
+
+* this terminal session
+"
+    );
+}
+
+#[test]
+fn processes_that_do_not_run_stand_at_the_end() {
+    let row = |pid, state, program_counter, start_count, process: &str| ProcessRow {
+        pid,
+        state,
+        program_counter,
+        start_count,
+        tty: None,
+        process: process.to_owned(),
+    };
+    let processes = Processes {
+        processes: vec![
+            row(None, ProcessState::NR, None, 0, "inspect"),
+            row(
+                Some(2541),
+                ProcessState::S,
+                Some(0xb7ea_bbe4),
+                2,
+                "policy_engine",
+            ),
+            row(None, ProcessState::ER, None, 3, "aaa"),
+            row(Some(1), ProcessState::R, None, 1, "vsgd"),
+        ],
+    };
+    assert_eq!(
+        processes.text(),
+        "\
+PID    State  PC        Start_cnt    TTY   Process
+-----  -----  --------  -----------  ----  -------------
+    1      R         0            1     -  vsgd
+ 2541      S  b7eabbe4            2     -  policy_engine
+    -     ER         -            3     -  aaa
+    -     NR         -            0     -  inspect
+"
+    );
+}
+
+#[test]
+fn policy_statistics_line_up() {
+    let rule = |rule: &str, hits, actions: &str| RuleStatsRow {
+        rule: rule.to_owned(),
+        hits,
+        actions: actions.to_owned(),
+    };
+    let mut stats = PolicyStats {
+        policies: vec![
+            PolicyStatsRow {
+                policy: "default@root".to_owned(),
+                lookups: 0,
+                rules: vec![
+                    rule("default/default-rule@root", 0, "Drop"),
+                    rule("NOT_APPLICABLE", 0, "Drop"),
+                ],
+            },
+            PolicyStatsRow {
+                policy: "web@root".to_owned(),
+                lookups: 1,
+                rules: vec![rule("pol/permit-all@root/T1", 1, "Log, Permit")],
+            },
+        ],
+        log_suppressed: 0,
+    };
+    let expected = "\
+Policy Match Stats:
+default@root          :        0
+   default/default-rule@root :        0 (Drop)
+   NOT_APPLICABLE            :        0 (Drop)
+web@root              :        1
+   pol/permit-all@root/T1    :        1 (Log, Permit)
+";
+    assert_eq!(stats.text(), expected);
+    stats.log_suppressed = 7;
+    let more = "Lookup events suppressed by the rate limit: 7\n";
+    assert_eq!(stats.text(), format!("{expected}{more}"));
+}
+
+#[test]
+fn connections_show_who_decided_what() {
+    let connections = Connections {
+        connections: vec![ConnectionRow {
+            module: ModuleNumber(3),
+            port: "web".to_owned(),
+            direction: Direction::Ingress,
+            flow: FlowKey {
+                src_ip: [10, 9, 0, 100].into(),
+                dst_ip: [10, 9, 0, 11].into(),
+                src_port: 38_321,
+                dst_port: 80,
+                protocol: Protocol::TCP,
+            },
+            verdict: Verdict::Permit,
+            rule: "client-to-web@root".to_owned(),
+            age_s: 12,
+        }],
+        total: 1,
+        capacity: 262_144,
+    };
+    assert_eq!(
+        connections.text(),
+        "\
+Mod  Port          Proto  Source                 Destination            Dir      Action  Age(s)  Rule
+---  ------------  -----  ---------------------  ---------------------  -------  ------  ------  --------------------
+3    web           tcp    10.9.0.100:38321       10.9.0.11:80           ingress  permit      12  client-to-web@root
+
+1 of 1 connections shown, room for 262144
+"
+    );
+}
+
+#[test]
+fn heartbeats_show_each_link() {
+    let status = HeartbeatStatus {
+        profile: "default".to_owned(),
+        interval_ms: 100,
+        misses: 3,
+        peer_interval_ms: None,
+        hold_time_ms: 300,
+        realtime: false,
+        canary_ok: Some(true),
+        links: vec![LinkHeartbeat {
+            name: "control".to_owned(),
+            heard: false,
+            last_heard_ms: None,
+            sent: 42,
+            received: 0,
+            lost: 0,
+            refused: 1,
+        }],
+    };
+    assert_eq!(
+        status.text(),
+        "\
+Redundancy heartbeat
+--------------------
+             Profile:   default
+            Interval:   100 ms, 3 misses
+       Peer interval:   -
+           Hold time:   300 ms
+           Real-time:   refused
+     Decision canary:   ok
+
+Link          State   Last heard        Sent    Received      Lost   Refused
+------------  ------  ----------  ----------  ----------  --------  --------
+control       silent       never          42           0         0         1
+"
+    );
+}
+
+#[test]
+fn the_progress_bar_has_forty_hashes() {
+    assert_eq!(
+        Answer::Copied.text(),
+        "[########################################] 100%\n"
+    );
+    assert_eq!(
+        progress_bar(50),
+        format!("[{}{}]  50%", "#".repeat(20), " ".repeat(20))
+    );
+}
+
+#[test]
+fn reload_asks_with_the_words_of_the_original_and_only_yes_is_yes() {
+    assert_eq!(
+        RELOAD_QUESTION,
+        "This command will reboot the system. (y/n)?  [n] "
+    );
+    assert!(is_yes("y") && is_yes("Y\n") && is_yes("yes"));
+    assert!(!is_yes("") && !is_yes("n") && !is_yes("yy"));
+}
+
+#[test]
+fn json_is_the_same_value_and_pipes_filter_either() {
+    let answer = Answer::SystemRedundancyStatus(paired());
+    let json = answer.render(&[Filter::Json]);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    let this = &value["system_redundancy_status"]["this"];
+    assert_eq!(this["internal_state"], "ActiveWithHaStandby");
+    let back: Answer = serde_json::from_str(&json).expect("it reads back");
+    assert_eq!(back, answer);
+    let lines = answer.render(&[Filter::Include("state:".to_owned()), Filter::Count]);
+    assert_eq!(lines, "6\n");
+    let begin = answer.render(&[Filter::Begin("Other".to_owned()), Filter::NoMore]);
+    assert!(begin.starts_with("Other supervisor (sup-2)\n"));
+    let without = answer.render(&[Filter::Exclude("Redundancy".to_owned())]);
+    assert!(!without.contains("Redundancy") && without.contains("Internal state"));
+}
