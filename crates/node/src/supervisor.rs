@@ -2,10 +2,384 @@
 //!
 //! A [`Supervisor`] is driven like every core: `handle(now, SupervisorInput)`, then drain
 //! `poll_output()`, then sleep until `next_deadline()`. The heartbeat thread (or the simulation)
-//! owns a [`redundancy::HeartbeatPath`] beside it.
+//! owns a [`redundancy::HeartbeatPath`] beside it and stamps it after each turn.
+//!
+//! The two cores meet only here: postures and health pass between them, in an order that keeps
+//! *stop acting* before *say so*. What a service says is believed only if it is that service's to
+//! say.
 
 mod input;
 mod output;
 
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{Epoch, ServiceName, Time};
+use redundancy::{Command, NodeRecord, ServicesHealth};
+use sysmgr::Health;
+use wire::supervision::{Answer, Ask, FromService, RedundancyStatus, ToService};
+
 pub use input::SupervisorInput;
 pub use output::SupervisorOutput;
+pub use redundancy::Start;
+pub use sysmgr::Row;
+
+/// Operator commands under way; more are refused. One operator has one at a time.
+const COMMANDS_MAX: usize = 64;
+/// Outputs of one turn that pass between the cores. A turn comes to rest after a handful; more
+/// would be a loop between them, and is a bug.
+const EXCHANGES_MAX: usize = 10_000;
+
+/// The System Manager of one node.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    redundancy: redundancy::Core,
+    services: sysmgr::Core,
+    /// Who waits for the end of which command.
+    commands: BTreeMap<u64, (ServiceName, u64)>,
+    commands_so_far: u64,
+    outputs: VecDeque<SupervisorOutput>,
+    started: bool,
+}
+
+impl Supervisor {
+    /// A node that has just started; the first input of any kind begins.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
+        let services = sysmgr::Core::new(sysmgr::Start {
+            incarnation: start.incarnation,
+            slot: start.record.role.slot(),
+        });
+        Self {
+            redundancy: redundancy::Core::new(start),
+            services,
+            commands: BTreeMap::new(),
+            commands_so_far: 0,
+            outputs: VecDeque::new(),
+            started: false,
+        }
+    }
+
+    /// Tells it what happened.
+    pub fn handle(&mut self, now: Time, input: SupervisorInput) {
+        if !self.started {
+            self.started = true;
+            self.tell_services(now, sysmgr::Input::Tick);
+            self.tell_redundancy(now, redundancy::Input::Tick);
+        }
+        self.route(now, input);
+        if self
+            .services
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.tell_services(now, sysmgr::Input::Tick);
+        }
+        if self
+            .redundancy
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.tell_redundancy(now, redundancy::Input::Tick);
+        }
+    }
+
+    /// What is to be done next, in order.
+    pub fn poll_output(&mut self) -> Option<SupervisorOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When it wants [`SupervisorInput::Tick`].
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.redundancy
+            .next_deadline()
+            .into_iter()
+            .chain(self.services.next_deadline())
+            .min()
+    }
+
+    /// `show system redundancy status`.
+    #[must_use]
+    pub fn status(&self, now: Time) -> RedundancyStatus {
+        self.redundancy.status(now)
+    }
+
+    /// The services' rows of `show processes`.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.services.rows()
+    }
+
+    /// The services' state.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.services.health()
+    }
+
+    /// The epoch under which the node acts, if it does.
+    #[must_use]
+    pub fn acting(&self) -> Option<Epoch> {
+        self.redundancy.acting()
+    }
+
+    /// True while the node could take over at once.
+    #[must_use]
+    pub fn is_stable_standby(&self) -> bool {
+        self.redundancy.is_stable_standby()
+    }
+
+    /// The node's own state, as it is on disk or on its way there.
+    #[must_use]
+    pub const fn record(&self) -> &NodeRecord {
+        self.redundancy.record()
+    }
+
+    /// Checks the invariants of both cores.
+    ///
+    /// # Errors
+    /// The one that does not hold, in words.
+    pub fn check(&self) -> Result<(), String> {
+        self.redundancy
+            .check()
+            .map_err(|violation| violation.to_string())?;
+        self.services.check().map_err(str::to_owned)
+    }
+
+    fn route(&mut self, now: Time, input: SupervisorInput) {
+        let input = match input {
+            SupervisorInput::Tick => redundancy::Input::Tick,
+            SupervisorInput::Heartbeat {
+                link,
+                content,
+                peer_hold_time,
+                echo,
+            } => redundancy::Input::Heartbeat {
+                link,
+                content,
+                peer_hold_time,
+                echo,
+            },
+            SupervisorInput::Gasp(gasp) => redundancy::Input::Gasp(gasp),
+            SupervisorInput::GaspHeard(gasp) => redundancy::Input::GaspHeard(gasp),
+            SupervisorInput::PeerConnected => redundancy::Input::PeerConnected,
+            SupervisorInput::PeerDisconnected => redundancy::Input::PeerDisconnected,
+            SupervisorInput::Control(message) => redundancy::Input::Control(message),
+            SupervisorInput::Persisted { write } => redundancy::Input::Persisted { write },
+            SupervisorInput::PersistFailed { write } => redundancy::Input::PersistFailed { write },
+            SupervisorInput::Spawned { service, pid } => {
+                return self.tell_services(now, sysmgr::Input::Spawned { service, pid });
+            }
+            SupervisorInput::SpawnFailed { service, error } => {
+                return self.tell_services(now, sysmgr::Input::SpawnFailed { service, error });
+            }
+            SupervisorInput::Exited {
+                service,
+                pid,
+                status,
+            } => {
+                self.commands.retain(|_, (asker, _)| *asker != service);
+                return self.tell_services(
+                    now,
+                    sysmgr::Input::Exited {
+                        service,
+                        pid,
+                        status,
+                    },
+                );
+            }
+            SupervisorInput::FromService { service, message } => {
+                return self.from_service(now, service, message);
+            }
+        };
+        self.tell_redundancy(now, input);
+    }
+
+    fn from_service(&mut self, now: Time, service: ServiceName, message: FromService) {
+        match message {
+            FromService::Handshake { service: name } if name == service => {
+                self.tell_services(now, sysmgr::Input::Handshake { service });
+            }
+            FromService::Handshake { .. } => {}
+            FromService::Heartbeat { turns } => {
+                self.tell_services(now, sysmgr::Input::Heartbeat { service, turns });
+            }
+            FromService::Applied { sequence } => {
+                self.tell_services(now, sysmgr::Input::Applied { service, sequence });
+            }
+            FromService::Sync(report) => {
+                if service == ServiceName::Pss {
+                    self.tell_redundancy(now, redundancy::Input::Sync(report));
+                }
+            }
+            FromService::Vems(report) => {
+                if service == ServiceName::VemMgr {
+                    self.tell_redundancy(now, redundancy::Input::Vems(report));
+                }
+            }
+            FromService::Canary { finished } => {
+                if service == ServiceName::PolicyEngine {
+                    self.tell_redundancy(now, redundancy::Input::Canary { finished });
+                }
+            }
+            FromService::AskAlone { question } => {
+                if service == ServiceName::Pss {
+                    self.tell_redundancy(now, redundancy::Input::AskAlone { question });
+                }
+            }
+            FromService::Ask { question, ask } => self.ask(now, service, question, ask),
+            FromService::Log(mut record) => {
+                record.service = Some(service);
+                self.outputs.push_back(SupervisorOutput::Log(record));
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Time, service: ServiceName, question: u64, ask: Ask) {
+        let kind = match ask {
+            Ask::RedundancyStatus => {
+                let status = Box::new(self.redundancy.status(now));
+                return self.answer(service, question, Answer::RedundancyStatus(status));
+            }
+            ask @ (Ask::HeartbeatStatus | Ask::Processes | Ask::Logging { .. }) => {
+                self.outputs.push_back(SupervisorOutput::Query {
+                    service,
+                    question,
+                    ask,
+                });
+                return;
+            }
+            Ask::Switchover => Command::Switchover,
+            Ask::SetRole(role) => Command::SetRole(role),
+            Ask::SetPairId(pair) => Command::SetPairId(pair),
+            Ask::SetHeartbeat {
+                interval_ms,
+                misses,
+            } => Command::SetHeartbeat {
+                interval_ms,
+                misses,
+            },
+            Ask::Reload => Command::Reload,
+            Ask::ForceActive => Command::ForceActive,
+        };
+        if self.commands.len() == COMMANDS_MAX {
+            let refusal = Answer::Refused("too many commands are under way".to_owned());
+            return self.answer(service, question, refusal);
+        }
+        self.commands_so_far += 1;
+        let command = self.commands_so_far;
+        self.commands.insert(command, (service, question));
+        self.tell_redundancy(now, redundancy::Input::Command { command, kind });
+    }
+
+    fn answer(&mut self, service: ServiceName, question: u64, answer: Answer) {
+        let message = ToService::Answer { question, answer };
+        self.outputs
+            .push_back(SupervisorOutput::ToService { service, message });
+    }
+
+    fn tell_redundancy(&mut self, now: Time, input: redundancy::Input) {
+        self.redundancy.handle(now, input);
+        self.exchange(now);
+    }
+
+    fn tell_services(&mut self, now: Time, input: sysmgr::Input) {
+        self.services.handle(now, input);
+        self.exchange(now);
+    }
+
+    /// Passes outputs on, one at a time: what a posture makes the service core send goes out
+    /// before whatever the redundancy core said after it.
+    fn exchange(&mut self, now: Time) {
+        for _ in 0..EXCHANGES_MAX {
+            if let Some(output) = self.services.poll_output() {
+                self.of_services(now, output);
+            } else if let Some(output) = self.redundancy.poll_output() {
+                self.of_redundancy(now, output);
+            } else {
+                return;
+            }
+        }
+        debug_assert!(false, "the cores do not come to rest");
+    }
+
+    fn of_services(&mut self, now: Time, output: sysmgr::Output) {
+        let passed_on = match output {
+            sysmgr::Output::Spawn { service } => SupervisorOutput::Spawn { service },
+            sysmgr::Output::Kill { service } => SupervisorOutput::Kill { service },
+            sysmgr::Output::ToService { service, message } => {
+                SupervisorOutput::ToService { service, message }
+            }
+            sysmgr::Output::Log(record) => SupervisorOutput::Log(record),
+            sysmgr::Output::Health(health) => {
+                let health = match health {
+                    Health::Starting => ServicesHealth::Starting,
+                    Health::Ready => ServicesHealth::Ready,
+                    Health::Failed => ServicesHealth::Failed,
+                };
+                return self
+                    .redundancy
+                    .handle(now, redundancy::Input::Services(health));
+            }
+            sysmgr::Output::PostureApplied { sequence } => {
+                return self
+                    .redundancy
+                    .handle(now, redundancy::Input::PostureApplied { sequence });
+            }
+        };
+        self.outputs.push_back(passed_on);
+    }
+
+    fn of_redundancy(&mut self, now: Time, output: redundancy::Output) {
+        use redundancy::Output;
+        let passed_on = match output {
+            Output::Persist { write, record } => SupervisorOutput::Persist { write, record },
+            Output::HeartbeatContent(content) => SupervisorOutput::HeartbeatContent(content),
+            Output::HeartbeatTiming {
+                interval_ms,
+                misses,
+            } => SupervisorOutput::HeartbeatTiming {
+                interval_ms,
+                misses,
+            },
+            Output::Control(message) => SupervisorOutput::Control(message),
+            Output::Gasp(gasp) => SupervisorOutput::Gasp(gasp),
+            Output::SealGasp(gasp) => SupervisorOutput::SealGasp(gasp),
+            Output::Log(record) => SupervisorOutput::Log(record),
+            Output::Reset { reason } => SupervisorOutput::Reset { reason },
+            Output::Activated { epoch } => SupervisorOutput::Activated { epoch },
+            Output::Posture {
+                sequence,
+                activity,
+                redundant,
+                peer_connected,
+            } => {
+                let slot = self.redundancy.role().slot();
+                let change = sysmgr::PostureChange {
+                    sequence,
+                    activity,
+                    peer_connected,
+                    redundant,
+                    slot,
+                };
+                return self.services.handle(now, sysmgr::Input::SetPosture(change));
+            }
+            Output::AloneGranted { question } => {
+                return self.answer(ServiceName::Pss, question, Answer::Done);
+            }
+            Output::CommandDone { command, result } => {
+                if let Some((service, question)) = self.commands.remove(&command) {
+                    let answer = match result {
+                        Ok(note) if note.is_empty() => Answer::Done,
+                        Ok(note) => Answer::Noted(note),
+                        Err(refusal) => Answer::Refused(refusal),
+                    };
+                    self.answer(service, question, answer);
+                }
+                return;
+            }
+        };
+        self.outputs.push_back(passed_on);
+    }
+}
+
+#[cfg(test)]
+mod tests;

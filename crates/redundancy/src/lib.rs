@@ -1,10 +1,45 @@
-//! The redundancy core.
+//! The redundancy core: roles, negotiation, heartbeats, failover, switchover, split brain, epochs.
+//!
+//! A pure state machine: `handle(now, Input)`, `poll_output()`, `next_deadline()`. It is split by
+//! role and by concern:
+//!
+//! | module | holds |
+//! |---|---|
+//! | `core` | routing of inputs, the turn |
+//! | `phase` | the phases and how one leads to the next |
+//! | `boot`, `activating` | who leads; the epoch made durable |
+//! | `active` | the active; with `alone` (grant and alone mark), `gap` (after a pause), `split_brain`, `switchover` |
+//! | `standby` | the standby: stability, takeover, restart of the pair |
+//! | `reset` | the last words |
+//! | `detection`, `epochs` | the peer's liveness; epochs seen and reserved |
+//! | `context` | the books every phase keeps: record, writes, what was said |
+//! | `status`, `check` | the operator's view; the invariants |
+//! | `heartbeat` | the path that the real-time thread and the simulation drive |
 
+mod activating;
+mod active;
+mod alone;
+mod boot;
+mod check;
+mod commands;
+mod context;
+mod core;
+mod detection;
+mod epochs;
+mod gap;
 mod heartbeat;
 mod input;
 mod output;
+mod phase;
 mod record;
+mod reset;
+mod split_brain;
+mod standby;
+mod status;
+mod switchover;
 
+pub use crate::core::Core;
+pub use check::Violation;
 pub use heartbeat::{
     DEFAULT_INTERVAL_MS, DEFAULT_MISSES, GASP_PACE_MS, GASPS_MAX, HeartbeatPath, INTERVAL_MS,
     LINKS_MAX, LinkMonitor, MISSES, Received, Timing,

@@ -1,0 +1,416 @@
+//! The active.
+//!
+//! Invariants:
+//! - V1 an active acts only under an epoch of its own start, at least as high as every one seen;
+//! - V2 before anything says that it has stopped, its services have been told to stop;
+//! - V3 only in [`Mode::Acting`] are services told to decide.
+
+use core::time::Duration;
+
+use model::{Epoch, Time};
+use wire::control::ControlMessage;
+use wire::heartbeat::{Gasp, State};
+use wire::supervision::Activity;
+
+use crate::alone::Leave;
+use crate::context::Context;
+use crate::gap::Pause;
+use crate::input::ServicesHealth;
+use crate::output::Output;
+use crate::phase::{Cause, Ended, Step};
+use crate::split_brain::{self, Verdict};
+use crate::switchover::{HandingOver, Quiescing, REFUSAL};
+
+/// What an active is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Decides.
+    Acting,
+    /// Stopped after a pause.
+    Paused(Pause),
+    /// Finishes what is in flight before a switchover.
+    Quiescing(Quiescing),
+    /// Has yielded in a switchover.
+    HandingOver(HandingOver),
+}
+
+/// State of the node that leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Active {
+    pub(crate) epoch: Epoch,
+    /// Since when it acts under it.
+    pub(crate) since: Time,
+    pub(crate) mode: Mode,
+    pub(crate) leave: Leave,
+    /// The posture whose application ends a takeover.
+    over_at: Option<u64>,
+    /// The other supervisor is known to be there, and was last seen stable.
+    present: bool,
+    stable: bool,
+}
+
+impl Active {
+    /// Starts acting under `epoch`, which is durable. What the traffic waits for comes first.
+    pub(crate) fn enter(now: Time, ctx: &mut Context, epoch: Epoch, how: Entry) -> Self {
+        ctx.see(epoch);
+        let sequence = ctx.tell(Activity::Active(epoch), false);
+        ctx.outputs.push_back(Output::Activated { epoch });
+        ctx.outputs
+            .push_back(Output::Control(ControlMessage::TakenOver { epoch }));
+        let incarnation = ctx.incarnation;
+        ctx.outputs
+            .push_back(Output::SealGasp(Some(Gasp { epoch, incarnation })));
+        let took_over = match how {
+            Entry::TakeOver(ended) => Some(ended),
+            Entry::Cause(_) => None,
+        };
+        let active = Self {
+            epoch,
+            since: now,
+            mode: Mode::Acting,
+            leave: Leave::new(epoch),
+            over_at: took_over.map(|_| sequence),
+            present: took_over.is_some(),
+            stable: false,
+        };
+        active.announce(ctx, how);
+        active
+    }
+
+    fn announce(&self, ctx: &mut Context, how: Entry) {
+        let epoch = self.epoch;
+        match how {
+            Entry::TakeOver(ended) => {
+                let start = "This supervisor is becoming active";
+                ctx.log_as(
+                    "SYSMGR",
+                    2,
+                    "HASWITCHOVER_PRE_START",
+                    format!("{start} (pre-start phase)."),
+                );
+                ctx.log_as("SYSMGR", 2, "HASWITCHOVER_START", format!("{start}."));
+                let (ours, theirs) = (ctx.slot(), ctx.slot().other());
+                ctx.log(
+                    5,
+                    "ROLE_CHANGE",
+                    format!(
+                        "{ours} standby -> active under epoch {epoch}: {}.",
+                        ended.words()
+                    ),
+                );
+                if ended == Ended::HandedOver {
+                    ctx.log(
+                        2,
+                        "SWITCHOVER_INITIATED",
+                        format!(
+                            "Two gateways are present: {ours} is becoming active, {theirs} is \
+                         reloading to become standby."
+                        ),
+                    );
+                }
+            }
+            Entry::Cause(cause) => {
+                let module = ctx.slot().module().0;
+                let text = format!("Supervisor {module} is active (serial: )");
+                ctx.log_as("MODULE", 5, "ACTIVE_SUP_OK", text);
+                let slot = ctx.slot();
+                ctx.log(
+                    5,
+                    "ROLE_CHANGE",
+                    format!("{slot} -> active under epoch {epoch}: {}.", {
+                        match cause {
+                            Cause::Standalone => "standalone",
+                            Cause::Negotiated => "negotiated with the other supervisor",
+                            Cause::BootedAlone => "booted alone and may lead",
+                            Cause::Forced => "forced by an operator",
+                            Cause::Survived => "survived a conflict of two actives",
+                            Cause::TakenBack => "the standby did not take over",
+                        }
+                    }),
+                );
+            }
+        }
+    }
+
+    /// What it does, as its services are to be told.
+    pub(crate) fn activity(&self) -> Activity {
+        match self.mode {
+            Mode::Acting => Activity::Active(self.epoch),
+            Mode::Quiescing(_) => Activity::Quiesce(self.epoch),
+            Mode::Paused(_) | Mode::HandingOver(_) => Activity::Idle,
+        }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        match self.mode {
+            Mode::Acting | Mode::Quiescing(_) => State::Active,
+            Mode::Paused(_) => State::Paused,
+            Mode::HandingOver(_) => State::Yielded,
+        }
+    }
+
+    /// A standby that can take over this instant.
+    pub(crate) fn standby_stable(&self, now: Time, ctx: &Context) -> bool {
+        self.leave.given()
+            && ctx
+                .peer_says(now)
+                .is_some_and(|content| content.state == State::Standby)
+    }
+
+    pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
+        match self.mode {
+            Mode::Acting => None,
+            Mode::Paused(pause) => Some(pause.deadline(ctx)),
+            Mode::Quiescing(quiescing) => Some(quiescing.next()),
+            Mode::HandingOver(handing_over) => Some(handing_over.deadline),
+        }
+    }
+
+    /// This node was not run for `pause`. Without a grant nobody could take over meanwhile.
+    pub(crate) fn paused(&mut self, now: Time, ctx: &mut Context, pause: Duration) {
+        if pause <= ctx.hold_time() || !self.leave.outstanding() {
+            return;
+        }
+        match self.mode {
+            Mode::Acting | Mode::Paused(_) => {}
+            Mode::Quiescing(quiescing) => {
+                ctx.done(
+                    quiescing.command,
+                    Err("Failed to switchover (paused)".to_owned()),
+                );
+            }
+            Mode::HandingOver(mut handing_over) => {
+                handing_over.deadline = handing_over.deadline + pause;
+                self.mode = Mode::HandingOver(handing_over);
+                return;
+            }
+        }
+        self.mode = Mode::Paused(Pause::new(now));
+        ctx.tell(Activity::Idle, self.leave.given());
+        let ms = pause.as_millis();
+        ctx.log(
+            4,
+            "PAUSED",
+            format!(
+                "This supervisor was stopped for {ms} ms; it does not act until the other one has \
+             answered."
+            ),
+        );
+    }
+
+    /// `system switchover`.
+    pub(crate) fn switch_over(&mut self, now: Time, ctx: &mut Context, command: u64) {
+        let ready = ctx.peer.connected && self.standby_stable(now, ctx);
+        if self.mode != Mode::Acting || !ready {
+            return ctx.done(command, Err(REFUSAL.to_owned()));
+        }
+        let sequence = ctx.tell(Activity::Quiesce(self.epoch), self.leave.given());
+        self.mode = Mode::Quiescing(Quiescing::new(now, command, sequence));
+        let (ours, theirs) = (ctx.slot(), ctx.slot().other());
+        ctx.log(2, "SWITCHOVER_INITIATED", format!(
+            "Two gateways are present: {theirs} is becoming active, {ours} is reloading to become \
+             standby."
+        ));
+    }
+
+    pub(crate) fn posture_applied(&mut self, now: Time, ctx: &mut Context, sequence: u64) {
+        if self.over_at.is_some_and(|over_at| sequence >= over_at) {
+            self.over_at = None;
+            ctx.log_as(
+                "SYSMGR",
+                2,
+                "SWITCHOVER_OVER",
+                "Switchover completed.".to_owned(),
+            );
+        }
+        if let Mode::Quiescing(quiescing) = &mut self.mode {
+            quiescing.applied(now, sequence);
+        }
+    }
+
+    pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) -> Step {
+        if let Some(step) = self.give_way(now, ctx) {
+            return step;
+        }
+        match self.mode {
+            Mode::Acting => {
+                self.leave.advance(now, ctx);
+                self.note_presence(now, ctx);
+                Step::Stay
+            }
+            Mode::Paused(pause) => {
+                if pause.over(now, ctx, self.epoch) {
+                    self.act_again(ctx);
+                    ctx.log(
+                        4,
+                        "RESUMED",
+                        "Nobody took over; this supervisor acts again.".into(),
+                    );
+                }
+                Step::Stay
+            }
+            Mode::Quiescing(quiescing) => self.quiesce(now, ctx, quiescing),
+            Mode::HandingOver(handing_over) => {
+                if now >= handing_over.deadline {
+                    ctx.log_as(
+                        "SYSMGR",
+                        2,
+                        "SWITCHOVER_TIMEOUT",
+                        "The standby did not take over; \
+                        this supervisor becomes active again."
+                            .into(),
+                    );
+                    return Step::Activate(Cause::TakenBack);
+                }
+                Step::Stay
+            }
+        }
+    }
+
+    /// Reasons to stop leading, the most urgent first.
+    fn give_way(&mut self, now: Time, ctx: &mut Context) -> Option<Step> {
+        let handing_over = matches!(self.mode, Mode::HandingOver(_));
+        let acting = !handing_over && !matches!(self.mode, Mode::Paused(_));
+        match split_brain::judge(now, ctx, self.epoch, self.since, acting) {
+            Verdict::Alone => {}
+            Verdict::Superseded(_) if handing_over => {
+                let reason = "Reset due to switchover by operator".to_owned();
+                return Some(Step::Reset { reason, lost: true });
+            }
+            Verdict::Superseded(theirs) => {
+                ctx.tell(Activity::Idle, false);
+                ctx.log(
+                    2,
+                    "SUPERSEDED",
+                    format!(
+                        "Epoch {theirs} is above this supervisor's {}; it stops acting.",
+                        self.epoch
+                    ),
+                );
+                let reason = "a higher epoch was seen".to_owned();
+                return Some(Step::Reset { reason, lost: true });
+            }
+            verdict @ (Verdict::Resets(theirs) | Verdict::Survives(theirs)) => {
+                return Some(self.resolve_conflict(ctx, verdict, theirs));
+            }
+        }
+        let stable = self.standby_stable(now, ctx);
+        if ctx.health == ServicesHealth::Failed {
+            let reason = "a service failed".to_owned();
+            return Some(if stable || handing_over {
+                Step::Yield(reason)
+            } else {
+                Step::Reset {
+                    reason,
+                    lost: false,
+                }
+            });
+        }
+        if ctx.vems.clone_seen {
+            ctx.log(
+                2,
+                "CLONE",
+                "A VEM has obeyed this very epoch of another start.".to_owned(),
+            );
+            let reason = "a clone of this node was seen".to_owned();
+            return Some(Step::Reset { reason, lost: true });
+        }
+        if stable && ctx.write_overdue(now) {
+            return Some(Step::Yield("the node file cannot be written".to_owned()));
+        }
+        None
+    }
+
+    fn resolve_conflict(&self, ctx: &mut Context, verdict: Verdict, theirs: Epoch) -> Step {
+        ctx.tell(Activity::Idle, false);
+        let loser = model::Slot::Sup1;
+        let lsn = ctx.sync.lsn.0;
+        ctx.log(
+            2,
+            "SPLIT_BRAIN",
+            format!(
+                "Both supervisors are active, under epochs {} (ours, up to commit {lsn}) and \
+             {theirs}: {loser} resets, {} takes a new epoch.",
+                self.epoch,
+                loser.other()
+            ),
+        );
+        if verdict == Verdict::Survives(theirs) {
+            ctx.see(theirs);
+            Step::Activate(Cause::Survived)
+        } else {
+            let reason = "both supervisors were active; the primary resets".to_owned();
+            Step::Reset { reason, lost: true }
+        }
+    }
+
+    fn quiesce(&mut self, now: Time, ctx: &mut Context, quiescing: Quiescing) -> Step {
+        if quiescing.timed_out(now) || !self.standby_stable(now, ctx) {
+            let text = if quiescing.timed_out(now) {
+                "Services did not respond to switchover message in 1 seconds"
+            } else {
+                "The standby is not ready to take over any more"
+            };
+            self.act_again(ctx);
+            ctx.log_as("SYSMGR", 2, "SWITCHOVER_TIMEOUT", text.to_owned());
+            ctx.done(
+                quiescing.command,
+                Err(format!("Failed to switchover ({text})")),
+            );
+        } else if quiescing.drained(now, ctx) {
+            ctx.tell(Activity::Idle, self.leave.given());
+            let handing_over = HandingOver::new(now, ctx);
+            self.mode = Mode::HandingOver(handing_over);
+            ctx.outputs.push_back(Output::SealGasp(None));
+            let message = ControlMessage::HandOver {
+                epoch: self.epoch,
+                lsn: handing_over.lsn,
+            };
+            ctx.outputs.push_back(Output::Control(message));
+            ctx.done(quiescing.command, Ok(String::new()));
+        }
+        Step::Stay
+    }
+
+    fn act_again(&mut self, ctx: &mut Context) {
+        self.mode = Mode::Acting;
+        ctx.tell(Activity::Active(self.epoch), self.leave.given());
+    }
+
+    /// Log lines about the other supervisor.
+    fn note_presence(&mut self, now: Time, ctx: &mut Context) {
+        let module = ctx.slot().other().module().0;
+        let follows = ctx
+            .peer_says(now)
+            .is_some_and(|content| matches!(content.state, State::Synchronizing | State::Standby));
+        if self.present && !follows {
+            let gone = ctx.peer_says(now).is_none_or(|content| {
+                matches!(content.state, State::Initializing | State::Resetting)
+            });
+            if gone {
+                self.present = false;
+                let text = format!("Module {module} removed (Serial number )");
+                ctx.log_as("PLATFORM", 2, "MOD_REMOVE", text);
+            }
+        } else if !self.present && follows {
+            self.present = true;
+            let text = format!("Module {module} detected (Serial number )");
+            ctx.log_as("PLATFORM", 2, "MOD_DETECT", text);
+        }
+        let stable = self.standby_stable(now, ctx);
+        if stable && !self.stable {
+            let text = format!("Supervisor {module} is standby (serial: )");
+            ctx.log_as("MODULE", 5, "STANDBY_SUP_OK", text);
+        }
+        self.stable = stable;
+    }
+}
+
+/// How a node came to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// As a standby.
+    TakeOver(Ended),
+    /// Otherwise.
+    Cause(Cause),
+}

@@ -1,0 +1,257 @@
+//! The standby's grant and the alone mark: who holds what was committed.
+//!
+//! Invariants:
+//! - A1 while a grant stands, the node file does not bear the alone mark;
+//! - A2 leave to commit alone is given only when no grant stands and the mark is durable;
+//! - A3 a grant is given only to a standby that holds every commit up to a position noted after
+//!   its bulk sync, with an equal configuration hash.
+//!
+//! ```text
+//!   None ──standby has caught up──► Preparing ──mark cleared, durable──► Given
+//!    ▲                                  │ fell behind                      │ commit without it,
+//!    │◄─────────────────────────────────┘                                  ▼ fell behind
+//!    └──── acknowledged, silent for the hold time, or restarted ─── Withdrawing
+//! ```
+
+use core::time::Duration;
+
+use model::{Epoch, Incarnation, Lsn, Time};
+use wire::control::ControlMessage;
+use wire::heartbeat::{Content, State};
+
+use crate::context::Context;
+use crate::output::Output;
+
+/// How long a standby may lag or differ before its grant is withdrawn: a hold time, but at least
+/// this, which a busy disk needs now and then.
+const DIVERGED: Duration = Duration::from_secs(2);
+/// A grant that the standby does not seem to have is sent again after this.
+const GRANT_AGAIN: Duration = Duration::from_millis(500);
+
+/// How the standby stands to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// It may not take over.
+    None,
+    /// The alone mark is being cleared by this write.
+    Preparing(u64),
+    /// It may take over.
+    Given,
+    /// Told that it may not any more, since then; not known whether it has heard.
+    Withdrawing(Time),
+}
+
+/// The active's side of the grant.
+#[derive(Clone, Debug)]
+pub(crate) struct Leave {
+    epoch: Epoch,
+    pub(crate) grant: Grant,
+    /// The standby that the grant is about.
+    standby: Option<Incarnation>,
+    /// Position noted when its bulk sync was first seen done (A3).
+    target: Option<Lsn>,
+    /// Since when it lags or differs.
+    behind_since: Option<Time>,
+    acked: Lsn,
+    sent: Time,
+    /// The write that made the alone mark durable.
+    mark: Option<u64>,
+    /// Why there is no stable standby.
+    pub(crate) lacks: String,
+}
+
+impl Leave {
+    /// No standby yet. The record's alone mark may still be on its way to the disk.
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            grant: Grant::None,
+            standby: None,
+            target: None,
+            behind_since: None,
+            acked: Lsn(0),
+            sent: Time(0),
+            mark: None,
+            lacks: String::new(),
+        }
+    }
+
+    pub(crate) fn given(&self) -> bool {
+        self.grant == Grant::Given
+    }
+
+    /// Someone might take over: the grant is not certainly void.
+    pub(crate) const fn outstanding(&self) -> bool {
+        matches!(self.grant, Grant::Given | Grant::Withdrawing(_))
+    }
+
+    /// The standby has acknowledged that its grant is void.
+    pub(crate) fn withdrawn(&mut self, epoch: Epoch) {
+        if epoch == self.epoch && matches!(self.grant, Grant::Withdrawing(_)) {
+            self.grant = Grant::None;
+        }
+    }
+
+    /// Advances the grant; to be called in every turn of an acting active.
+    pub(crate) fn advance(&mut self, now: Time, ctx: &mut Context) {
+        self.forget_a_restarted_standby(ctx);
+        let lacks = self.what_lacks(now, ctx);
+        self.lacks = lacks.clone().unwrap_or_default();
+        match self.grant {
+            Grant::None if lacks.is_none() => {
+                ctx.record.alone = false;
+                ctx.record.paired = true;
+                self.mark = None;
+                self.grant = Grant::Preparing(ctx.persist(now));
+            }
+            Grant::None => self.mark_alone(now, ctx),
+            Grant::Preparing(write) => {
+                if lacks.is_some() {
+                    self.grant = Grant::None;
+                } else if ctx.is_durable(write) {
+                    self.give(now, ctx);
+                }
+            }
+            Grant::Given => self.keep_or_withdraw(now, ctx),
+            Grant::Withdrawing(since) => self.confirm_withdrawal(now, ctx, since),
+        }
+        self.answer(now, ctx);
+    }
+
+    fn forget_a_restarted_standby(&mut self, ctx: &Context) {
+        if self.standby != ctx.peer.incarnation() {
+            self.standby = ctx.peer.incarnation();
+            self.target = None;
+            self.behind_since = None;
+            // A node that has started afresh holds no grant.
+            self.grant = Grant::None;
+        }
+    }
+
+    /// What the standby lacks for a grant; `None` is nothing.
+    fn what_lacks(&mut self, now: Time, ctx: &Context) -> Option<String> {
+        let Some(content) = ctx.peer_says(now) else {
+            return Some("no standby is heard".into());
+        };
+        if !matches!(content.state, State::Synchronizing | State::Standby) {
+            return Some("the other supervisor does not follow yet".into());
+        }
+        if content.epoch != self.epoch {
+            return Some("the standby follows another epoch".into());
+        }
+        if !ctx.peer.connected {
+            return Some("no control connection to the standby".into());
+        }
+        if !ctx.sync.bulk_done {
+            self.target = None;
+            return Some("bulk synchronization is in progress".into());
+        }
+        let target = *self.target.get_or_insert(ctx.sync.lsn);
+        if ctx.sync.acked < target {
+            return Some(format!("the standby lacks commits up to {}", target.0));
+        }
+        if content.config_hash != ctx.sync.config_hash {
+            return Some("the standby's configuration differs".into());
+        }
+        (!ctx.questions.is_empty()).then(|| "a commit waits to go ahead alone".into())
+    }
+
+    fn mark_alone(&mut self, now: Time, ctx: &mut Context) {
+        if !ctx.record.alone || self.mark.is_none() {
+            ctx.record.alone = true;
+            self.mark = Some(ctx.persist(now));
+        }
+    }
+
+    fn give(&mut self, now: Time, ctx: &mut Context) {
+        self.grant = Grant::Given;
+        self.behind_since = None;
+        self.send_grant(now, ctx);
+    }
+
+    fn send_grant(&mut self, now: Time, ctx: &mut Context) {
+        self.sent = now;
+        let message = ControlMessage::Grant {
+            epoch: self.epoch,
+            lsn: ctx.sync.acked,
+        };
+        ctx.outputs.push_back(Output::Control(message));
+    }
+
+    fn keep_or_withdraw(&mut self, now: Time, ctx: &mut Context) {
+        if !ctx.questions.is_empty() {
+            return self.withdraw(now, ctx, "a commit goes ahead without the standby");
+        }
+        // A silent standby keeps its grant until a commit has to go ahead without it: it may be
+        // the one that is right about who is dead.
+        let Some(content) = ctx.peer_says(now).cloned() else {
+            return;
+        };
+        if let Some(why) = self.behind(now, ctx, &content) {
+            return self.withdraw(now, ctx, why);
+        }
+        let unsure = content.state == State::Synchronizing;
+        if unsure && now.since(self.sent) >= GRANT_AGAIN.max(ctx.hold_time()) {
+            self.send_grant(now, ctx);
+        }
+    }
+
+    /// Why the standby has been behind for too long, if it has.
+    fn behind(&mut self, now: Time, ctx: &Context, content: &Content) -> Option<&'static str> {
+        let advanced = ctx.sync.acked > self.acked;
+        self.acked = ctx.sync.acked;
+        let lags = ctx.sync.acked < ctx.sync.lsn && !advanced;
+        let differs = content.config_hash != ctx.sync.config_hash;
+        if !(lags || differs || !ctx.sync.bulk_done) {
+            self.behind_since = None;
+            return None;
+        }
+        let since = *self.behind_since.get_or_insert(now);
+        if now.since(since) < DIVERGED.max(ctx.hold_time()) {
+            return None;
+        }
+        Some(if !ctx.sync.bulk_done {
+            "the standby lost its synchronization"
+        } else if differs {
+            "the standby's configuration differs"
+        } else {
+            "the standby does not acknowledge commits"
+        })
+    }
+
+    fn withdraw(&mut self, now: Time, ctx: &mut Context, why: &str) {
+        self.grant = Grant::Withdrawing(now);
+        self.target = None;
+        ctx.outputs
+            .push_back(Output::Control(ControlMessage::Withdraw {
+                epoch: self.epoch,
+            }));
+        ctx.log(
+            4,
+            "GRANT_WITHDRAWN",
+            format!("The standby may not take over: {why}."),
+        );
+    }
+
+    fn confirm_withdrawal(&mut self, now: Time, ctx: &mut Context, since: Time) {
+        let says_so = ctx.peer_says(now).is_some_and(|content| {
+            content.state != State::Standby && ctx.peer.answered_since(since)
+        });
+        if says_so || ctx.peer_silent(now) {
+            self.grant = Grant::None;
+            self.mark_alone(now, ctx);
+        }
+    }
+
+    fn answer(&mut self, now: Time, ctx: &mut Context) {
+        if ctx.questions.is_empty() || self.grant != Grant::None {
+            return;
+        }
+        self.mark_alone(now, ctx);
+        if self.mark.is_some_and(|write| ctx.is_durable(write)) {
+            for question in core::mem::take(&mut ctx.questions) {
+                ctx.outputs.push_back(Output::AloneGranted { question });
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Operators' commands, but for those that only one phase knows.
+
+use model::{PairId, Role, Time};
+use wire::control::ControlMessage;
+
+use crate::context::Context;
+use crate::heartbeat::{INTERVAL_MS, MISSES};
+use crate::output::Output;
+
+/// What an operator is told when a role takes effect later (behaviour §3).
+pub(crate) const NEXT_RELOAD: &str = "Setting will be activated on next reload.";
+
+/// `system redundancy role`. Standalone → primary takes effect at once, all else at the next
+/// reload (chapter, "Changing the Cisco VSG Role").
+pub(crate) fn set_role(now: Time, ctx: &mut Context, command: u64, role: Role) {
+    if ctx.record.role == role {
+        return ctx.done(command, Ok(String::new()));
+    }
+    ctx.record.role = role;
+    let note = if ctx.role == role {
+        // Back to the role in force: nothing is pending any more.
+        String::new()
+    } else if (ctx.role, role) == (Role::Standalone, Role::Primary) {
+        ctx.role = role;
+        String::new()
+    } else {
+        NEXT_RELOAD.to_owned()
+    };
+    ctx.persist_for(now, command, note);
+}
+
+/// `ha-pair id`.
+pub(crate) fn set_pair_id(now: Time, ctx: &mut Context, command: u64, pair: PairId) {
+    ctx.record.pair = Some(pair);
+    ctx.persist_for(now, command, String::new());
+}
+
+/// `system redundancy heartbeat`. `leads`: the peer is told to do the same.
+pub(crate) fn set_heartbeat(
+    now: Time,
+    ctx: &mut Context,
+    command: u64,
+    (interval_ms, misses): (u32, u8),
+    leads: bool,
+) {
+    let ranges = (INTERVAL_MS.0..=INTERVAL_MS.1, MISSES.0..=MISSES.1);
+    if !ranges.0.contains(&interval_ms) || !ranges.1.contains(&misses) {
+        let text = format!(
+            "interval must be {} to {} ms, misses {} to {}",
+            INTERVAL_MS.0, INTERVAL_MS.1, MISSES.0, MISSES.1
+        );
+        return ctx.done(command, Err(text));
+    }
+    adopt_timing(ctx, interval_ms, misses);
+    if leads {
+        ctx.outputs
+            .push_back(Output::Control(ControlMessage::Timing {
+                interval_ms,
+                misses,
+            }));
+    }
+    ctx.persist_for(now, command, String::new());
+}
+
+/// Makes a timing ours, without writing it.
+pub(crate) fn adopt_timing(ctx: &mut Context, interval_ms: u32, misses: u8) {
+    ctx.record.interval_ms = interval_ms;
+    ctx.record.misses = misses;
+    let timing = ctx.timing();
+    ctx.outputs.push_back(Output::HeartbeatTiming {
+        interval_ms: timing.interval_ms,
+        misses: timing.misses,
+    });
+}

@@ -1,0 +1,542 @@
+//! Routing: what happens is taken in, then the phase decides, until it has nothing more to do.
+
+use core::time::Duration;
+
+use model::{Epoch, Role, Time};
+use wire::control::ControlMessage;
+use wire::heartbeat::{Content, State};
+use wire::supervision::{Activity, RedundancyStatus};
+
+use crate::activating::Activating;
+use crate::active::{Active, Entry};
+use crate::boot::Booting;
+use crate::commands;
+use crate::context::Context;
+use crate::input::{Command, Input, Start};
+use crate::output::Output;
+use crate::phase::{Cause, Phase, Step};
+use crate::reset::Resetting;
+use crate::standby::Standby;
+use crate::status;
+
+/// Phases that one turn may pass through: Booting → Activating → Active is the longest way, and
+/// one more shows that it has come to rest.
+const STEPS_MAX: usize = 6;
+
+/// The redundancy core of one node.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub(crate) ctx: Context,
+    pub(crate) phase: Phase,
+    /// When the next turn was due at the latest.
+    expected: Option<Time>,
+}
+
+impl Core {
+    /// A node that has just started. The first [`Input::Tick`] begins.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
+        Self {
+            ctx: Context::new(start),
+            phase: Phase::Booting(Booting::enter(Time(0))),
+            expected: None,
+        }
+    }
+
+    /// Tells it what happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        if self.ctx.started.is_none() {
+            self.begin(now);
+        }
+        self.note_pause(now);
+        self.ctx.retry_write(now);
+        if let Some(step) = self.take_in(now, input) {
+            self.go(now, step);
+        }
+        for _ in 0..STEPS_MAX {
+            let step = self.evaluate(now);
+            if step == Step::Stay {
+                break;
+            }
+            self.go(now, step);
+        }
+        self.speak(now);
+        self.expected = self.next_deadline();
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.ctx.outputs.pop_front()
+    }
+
+    /// When it wants [`Input::Tick`]: at least once per interval, to know a pause when it ends.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let turn = self.expected_turn();
+        let phase = match &self.phase {
+            Phase::Booting(booting) => booting.deadline(&self.ctx),
+            Phase::Activating(_) => None,
+            Phase::Active(active) => active.deadline(&self.ctx),
+            Phase::Standby(standby) => standby.deadline(&self.ctx),
+            Phase::Resetting(resetting) => resetting.deadline(),
+        };
+        // A deadline that has passed without effect (an isolated standby's) must not spin.
+        let last = self.last_turn();
+        let phase = phase.filter(|deadline| *deadline > last);
+        Some(phase.map_or(turn, |deadline| deadline.min(turn)))
+    }
+
+    /// Role in force.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.ctx.role
+    }
+
+    /// What is on disk or on its way there.
+    #[must_use]
+    pub const fn record(&self) -> &crate::record::NodeRecord {
+        &self.ctx.record
+    }
+
+    /// The epoch under which this node acts now, if it does.
+    #[must_use]
+    pub fn acting(&self) -> Option<Epoch> {
+        match self.ctx.told.map(|told| told.activity) {
+            Some(Activity::Active(epoch)) => Some(epoch),
+            Some(Activity::Idle | Activity::Standby | Activity::Quiesce(_)) | None => None,
+        }
+    }
+
+    /// True while this node could take over from its active at once.
+    #[must_use]
+    pub fn is_stable_standby(&self) -> bool {
+        matches!(
+            self.ctx.said.as_ref().map(|said| said.state),
+            Some(State::Standby)
+        )
+    }
+
+    /// `show system redundancy status`.
+    #[must_use]
+    pub fn status(&self, now: Time) -> RedundancyStatus {
+        status::compose(now, &self.ctx, &self.phase)
+    }
+
+    fn begin(&mut self, now: Time) {
+        self.ctx.started = Some(now);
+        self.phase = Phase::Booting(Booting::enter(now));
+        self.ctx.tell(Activity::Idle, false);
+        let timing = self.ctx.timing();
+        self.ctx.outputs.push_back(Output::HeartbeatTiming {
+            interval_ms: timing.interval_ms,
+            misses: timing.misses,
+        });
+        self.ctx.outputs.push_back(Output::SealGasp(None));
+    }
+
+    fn expected_turn(&self) -> Time {
+        self.last_turn() + self.ctx.timing().interval()
+    }
+
+    fn last_turn(&self) -> Time {
+        self.ctx.last_turn
+    }
+
+    /// Silence during which this node did not listen proves nothing; a long one may have cost it
+    /// its epoch.
+    fn note_pause(&mut self, now: Time) {
+        self.ctx.last_turn = now;
+        let Some(expected) = self.expected else {
+            return;
+        };
+        let pause = now.since(expected);
+        if pause < self.ctx.timing().interval() {
+            return;
+        }
+        self.ctx.peer.forgive(pause);
+        match &mut self.phase {
+            Phase::Booting(booting) => booting.forgive(pause),
+            Phase::Active(active) => active.paused(now, &mut self.ctx, pause),
+            Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {}
+        }
+    }
+
+    /// Takes one input into the books. Only inputs that are orders lead to a step by themselves.
+    fn take_in(&mut self, now: Time, input: Input) -> Option<Step> {
+        let ctx = &mut self.ctx;
+        match input {
+            Input::Tick => {}
+            Input::Persisted { write } => ctx.persisted(now, write),
+            Input::PersistFailed { write } => ctx.persist_failed(now, write),
+            Input::Heartbeat {
+                link,
+                content,
+                peer_hold_time,
+                echo,
+            } => {
+                if ctx.role != Role::Standalone {
+                    ctx.peer
+                        .judge((ctx.role, ctx.record.pair), (content.role, content.pair));
+                    let epoch = content.epoch;
+                    let heard = ctx.peer.beat(now, link, content, peer_hold_time, echo);
+                    if heard && ctx.peer.fault.is_none() {
+                        ctx.see(epoch);
+                    }
+                }
+            }
+            Input::Gasp(gasp) => match &mut self.phase {
+                Phase::Standby(standby) => {
+                    standby.gasped(&gasp);
+                }
+                Phase::Booting(_)
+                | Phase::Activating(_)
+                | Phase::Active(_)
+                | Phase::Resetting(_) => {}
+            },
+            Input::GaspHeard(gasp) => {
+                if let Phase::Resetting(resetting) = &mut self.phase {
+                    resetting.heard(&gasp);
+                }
+            }
+            Input::PeerConnected => {
+                ctx.peer.connected = true;
+                ctx.peer.hello = None;
+                ctx.greeted = None;
+            }
+            Input::PeerDisconnected => {
+                ctx.peer.connected = false;
+                ctx.peer.hello = None;
+                ctx.greeted = None;
+            }
+            Input::Control(message) => return self.control(now, message),
+            Input::Services(health) => ctx.health = health,
+            Input::PostureApplied { sequence } => {
+                if let Phase::Active(active) = &mut self.phase {
+                    active.posture_applied(now, ctx, sequence);
+                }
+            }
+            Input::Sync(report) => {
+                ctx.sync = report;
+                ctx.history = (report.epoch, report.lsn);
+                ctx.history_known = true;
+            }
+            Input::AskAlone { question } => ctx.ask_alone(question),
+            Input::Vems(report) => {
+                ctx.vems = report;
+                ctx.see(report.highest_epoch);
+            }
+            Input::Canary { finished } => ctx.canary = ctx.canary.max(finished),
+            Input::Command { command, kind } => return self.command(now, command, kind),
+        }
+        None
+    }
+
+    fn control(&mut self, now: Time, message: ControlMessage) -> Option<Step> {
+        let ctx = &mut self.ctx;
+        if ctx.role == Role::Standalone {
+            return None;
+        }
+        if let ControlMessage::Hello(hello) = &message {
+            self.hello(hello.clone());
+            return None;
+        }
+        if ctx.peer.fault.is_some() {
+            return None;
+        }
+        match &message {
+            ControlMessage::Hello(_) => {}
+            ControlMessage::Refused(why) => {
+                ctx.log(
+                    3,
+                    "REFUSED",
+                    format!("The other supervisor refuses this one: {why}."),
+                );
+            }
+            ControlMessage::TakenOver { epoch } => ctx.see(*epoch),
+            ControlMessage::Withdrawn { epoch } => {
+                if let Phase::Active(active) = &mut self.phase {
+                    active.leave.withdrawn(*epoch);
+                }
+            }
+            ControlMessage::Reset { reason, epoch } => {
+                if let Phase::Active(active) = &self.phase
+                    && *epoch >= active.epoch
+                {
+                    let reason = format!("ordered by the other supervisor: {reason}");
+                    return Some(Step::Reset {
+                        reason,
+                        lost: false,
+                    });
+                }
+            }
+            ControlMessage::Timing {
+                interval_ms,
+                misses,
+            } => {
+                if matches!(self.phase, Phase::Standby(_) | Phase::Booting(_))
+                    && (ctx.record.interval_ms, ctx.record.misses) != (*interval_ms, *misses)
+                {
+                    commands::adopt_timing(ctx, *interval_ms, *misses);
+                    ctx.persist(now);
+                }
+            }
+            ControlMessage::Grant { .. }
+            | ControlMessage::Withdraw { .. }
+            | ControlMessage::HandOver { .. } => self.control_of_an_active(&message),
+        }
+        None
+    }
+
+    fn control_of_an_active(&mut self, message: &ControlMessage) {
+        match &mut self.phase {
+            Phase::Standby(standby) => standby.control(&mut self.ctx, message),
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => {
+                // Whoever does not follow holds no grant.
+                if let ControlMessage::Withdraw { epoch } = message {
+                    let message = ControlMessage::Withdrawn { epoch: *epoch };
+                    self.ctx.outputs.push_back(Output::Control(message));
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: wire::control::Hello) {
+        let ctx = &mut self.ctx;
+        let theirs = (hello.role, hello.pair);
+        let before = ctx.peer.fault.clone();
+        ctx.peer.judge((ctx.role, ctx.record.pair), theirs);
+        match ctx.peer.fault.clone() {
+            Some(fault) => {
+                if before.as_ref() != Some(&fault) {
+                    ctx.log(3, "NOT_PAIRED", format!("No pair is formed: {fault}."));
+                }
+                ctx.outputs
+                    .push_back(Output::Control(ControlMessage::Refused(fault)));
+            }
+            None => {
+                ctx.see(hello.highest_epoch);
+                if let Phase::Active(_) = self.phase {
+                    let timing = ctx.timing();
+                    ctx.outputs
+                        .push_back(Output::Control(ControlMessage::Timing {
+                            interval_ms: timing.interval_ms,
+                            misses: timing.misses,
+                        }));
+                }
+            }
+        }
+        ctx.peer.greet(hello);
+    }
+
+    fn command(&mut self, now: Time, command: u64, kind: Command) -> Option<Step> {
+        let ctx = &mut self.ctx;
+        match kind {
+            Command::Switchover => match &mut self.phase {
+                Phase::Active(active) => active.switch_over(now, ctx, command),
+                Phase::Booting(_)
+                | Phase::Activating(_)
+                | Phase::Standby(_)
+                | Phase::Resetting(_) => {
+                    let text = "Failed to switchover (this supervisor is not active)";
+                    ctx.done(command, Err(text.to_owned()));
+                }
+            },
+            Command::SetRole(role) => commands::set_role(now, ctx, command, role),
+            Command::SetPairId(pair) => commands::set_pair_id(now, ctx, command, pair),
+            Command::SetHeartbeat {
+                interval_ms,
+                misses,
+            } => {
+                let leads = matches!(self.phase, Phase::Active(_));
+                commands::set_heartbeat(now, ctx, command, (interval_ms, misses), leads);
+            }
+            Command::Reload => {
+                ctx.done(command, Ok(String::new()));
+                return Some(self.reload(now));
+            }
+            Command::ForceActive => return self.force_active(now, command),
+        }
+        None
+    }
+
+    fn reload(&mut self, now: Time) -> Step {
+        let text = "Manual system restart from Command Line Interface".to_owned();
+        self.ctx.log_as("PLATFORM", 2, "PFM_SYSTEM_RESET", text);
+        let reason = "Reset Requested by CLI command reload".to_owned();
+        match &self.phase {
+            Phase::Active(active) if active.standby_stable(now, &self.ctx) => Step::Yield(reason),
+            Phase::Resetting(_) => Step::Stay,
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Standby(_) => {
+                Step::Reset {
+                    reason,
+                    lost: false,
+                }
+            }
+        }
+    }
+
+    fn force_active(&mut self, now: Time, command: u64) -> Option<Step> {
+        let ctx = &mut self.ctx;
+        let led = ctx
+            .peer_says(now)
+            .is_some_and(|content| matches!(content.state, State::Active | State::Paused));
+        let refusal = match &self.phase {
+            Phase::Booting(_) | Phase::Standby(_) if led => "the other supervisor is active",
+            Phase::Booting(_) | Phase::Standby(_) => {
+                ctx.done(command, Ok(String::new()));
+                return Some(Step::Activate(Cause::Forced));
+            }
+            Phase::Activating(_) | Phase::Active(_) => "this supervisor is active already",
+            Phase::Resetting(_) => "this supervisor is resetting",
+        };
+        ctx.done(command, Err(format!("Failed to force active ({refusal})")));
+        None
+    }
+
+    fn evaluate(&mut self, now: Time) -> Step {
+        let ctx = &mut self.ctx;
+        ctx.greet(now, matches!(self.phase, Phase::Active(_)));
+        match &mut self.phase {
+            Phase::Booting(booting) => booting.evaluate(now, ctx),
+            Phase::Activating(activating) => activating.evaluate(now, ctx),
+            Phase::Active(active) => active.evaluate(now, ctx),
+            Phase::Standby(standby) => standby.evaluate(now, ctx),
+            Phase::Resetting(resetting) => {
+                resetting.evaluate(now, ctx);
+                Step::Stay
+            }
+        }
+    }
+
+    /// Carries a step out. Each entry tells the services first.
+    fn go(&mut self, now: Time, step: Step) {
+        let ctx = &mut self.ctx;
+        self.phase = match step {
+            Step::Stay => return,
+            Step::Negotiate => {
+                ctx.tell(Activity::Idle, false);
+                ctx.greeted = None;
+                Phase::Booting(Booting::enter(now))
+            }
+            Step::Activate(cause) => {
+                ctx.tell(Activity::Idle, false);
+                ctx.outputs.push_back(Output::SealGasp(None));
+                Phase::Activating(Activating::enter(now, ctx, cause))
+            }
+            Step::Act(epoch, cause) => Phase::Active(Box::new(Active::enter(
+                now,
+                ctx,
+                epoch,
+                Entry::Cause(cause),
+            ))),
+            Step::Follow(epoch) => Phase::Standby(Standby::enter(now, ctx, epoch)),
+            Step::TakeOver(epoch, ended) => Phase::Active(Box::new(Active::enter(
+                now,
+                ctx,
+                epoch,
+                Entry::TakeOver(ended),
+            ))),
+            Step::Yield(reason) => {
+                let (epoch, grant) = self.led();
+                let ctx = &mut self.ctx;
+                Phase::Resetting(Resetting::enter(now, ctx, reason, epoch, grant))
+            }
+            Step::Reset { reason, lost } => {
+                if lost {
+                    // Somebody else leads: this node's history is not the newest any more.
+                    ctx.record.alone = false;
+                    ctx.record.paired = true;
+                }
+                Phase::Resetting(Resetting::enter(now, ctx, reason, None, false))
+            }
+        };
+        self.speak(now);
+        if let Phase::Resetting(resetting) = &self.phase {
+            resetting.gasp(&mut self.ctx);
+        }
+    }
+
+    /// The epoch this node leads under, and whether its grant stands.
+    fn led(&self) -> (Option<Epoch>, bool) {
+        match &self.phase {
+            Phase::Active(active) => (Some(active.epoch), active.leave.given()),
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {
+                (None, false)
+            }
+        }
+    }
+
+    /// Brings what services and the peer are told up to date.
+    fn speak(&mut self, now: Time) {
+        let (activity, redundant) = match &self.phase {
+            Phase::Active(active) => (active.activity(), active.leave.given()),
+            Phase::Standby(_) => (Activity::Standby, false),
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Resetting(_) => {
+                (Activity::Idle, false)
+            }
+        };
+        self.ctx.tell(activity, redundant);
+        if self.ctx.role != Role::Standalone {
+            let content = self.compose(now);
+            self.ctx.say(content);
+            self.note_links(now);
+        }
+    }
+
+    fn compose(&self, now: Time) -> Content {
+        let ctx = &self.ctx;
+        let (state, epoch, reserved, grant) = match &self.phase {
+            Phase::Booting(_) | Phase::Activating(_) => {
+                (State::Initializing, ctx.seen, None, false)
+            }
+            Phase::Active(active) => (active.state(), active.epoch, None, active.leave.given()),
+            Phase::Standby(standby) => {
+                let state = Standby::state(standby.is_stable(now, ctx));
+                (state, ctx.seen, standby.reserved(ctx), false)
+            }
+            Phase::Resetting(resetting) => {
+                let epoch = resetting.epoch.unwrap_or(ctx.seen);
+                (resetting.state(), epoch, None, resetting.grant)
+            }
+        };
+        Content {
+            revision: 0,
+            pair: ctx.record.pair,
+            role: ctx.role,
+            incarnation: ctx.incarnation,
+            state,
+            epoch,
+            reserved,
+            grant,
+            lsn: ctx.sync.lsn,
+            acked: ctx.sync.acked,
+            config_hash: ctx.sync.config_hash,
+            alone: ctx.record.alone,
+            canary: ctx.canary,
+        }
+    }
+
+    /// One link down is degraded, and no more.
+    fn note_links(&mut self, now: Time) {
+        let ctx = &mut self.ctx;
+        let degraded = ctx.peer.degraded(now, ctx.own_hold_time(), ctx.links);
+        if degraded != ctx.degraded {
+            ctx.degraded = degraded;
+            if degraded {
+                ctx.log(
+                    4,
+                    "DEGRADED",
+                    "An HA link is down; the other one carries on.".into(),
+                );
+            } else if !ctx.peer_silent(now) {
+                ctx.log(5, "LINKS_UP", "All HA links are up.".to_owned());
+            }
+        }
+    }
+
+    /// Pauses longer than this make an active ask before it goes on.
+    #[must_use]
+    pub fn hold_time(&self) -> Duration {
+        self.ctx.hold_time()
+    }
+}

@@ -1,0 +1,181 @@
+//! What is known of the peer: whether it is ours, what it last said, how long it has been silent.
+//!
+//! Invariants:
+//! - D1 of one incarnation, what the peer said last is never replaced by what it said before;
+//! - D2 an incarnation that was followed by another is never listened to again;
+//! - D3 silence is counted only while this node was awake: a pause of our own is added to it.
+
+use core::time::Duration;
+
+use model::{Incarnation, LinkId, PairId, Role, Time};
+use wire::control::Hello;
+use wire::heartbeat::Content;
+
+use crate::heartbeat::LINKS_MAX;
+
+/// Superseded incarnations remembered (D2). Frames of one that is four restarts old died with its
+/// keys.
+const RETIRED_MAX: usize = 4;
+
+/// The other node of the pair, as far as it is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The control connection stands.
+    pub(crate) connected: bool,
+    /// What it said first on this connection.
+    pub(crate) hello: Option<Hello>,
+    content: Option<Content>,
+    /// Our beat that its newest content answers.
+    echo: Time,
+    incarnation: Option<Incarnation>,
+    retired: Vec<Incarnation>,
+    heard: [Option<Time>; LINKS_MAX],
+    hold_time: Duration,
+    /// Why the node at the other end is not our peer, in the operator's words.
+    pub(crate) fault: Option<String>,
+}
+
+impl Peer {
+    pub(crate) fn new() -> Self {
+        Self {
+            connected: false,
+            hello: None,
+            content: None,
+            echo: Time(0),
+            incarnation: None,
+            retired: Vec::new(),
+            heard: [None; LINKS_MAX],
+            hold_time: Duration::ZERO,
+            fault: None,
+        }
+    }
+
+    /// Takes in a heartbeat. False if it is of an incarnation that has been superseded.
+    pub(crate) fn beat(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        content: Content,
+        hold_time: Duration,
+        echo: Time,
+    ) -> bool {
+        if !self.adopt(content.incarnation) {
+            return false;
+        }
+        if let Some(heard) = self.heard.get_mut(usize::from(link.0)) {
+            *heard = Some(now);
+        }
+        self.hold_time = hold_time;
+        if self
+            .content
+            .as_ref()
+            .is_none_or(|known| content.revision >= known.revision)
+        {
+            self.content = Some(content);
+            self.echo = self.echo.max(echo);
+        }
+        true
+    }
+
+    /// Takes in the first message of a connection.
+    pub(crate) fn greet(&mut self, hello: Hello) {
+        if self.adopt(hello.incarnation) {
+            self.hello = Some(hello);
+        }
+    }
+
+    /// Makes `incarnation` the current one. False if it is superseded.
+    fn adopt(&mut self, incarnation: Incarnation) -> bool {
+        if self.retired.contains(&incarnation) {
+            return false;
+        }
+        if let Some(before) = self.incarnation
+            && before != incarnation
+        {
+            if self.retired.len() == RETIRED_MAX {
+                self.retired.remove(0);
+            }
+            self.retired.push(before);
+            self.content = None;
+            self.echo = Time(0);
+            self.hello = None;
+        }
+        self.incarnation = Some(incarnation);
+        true
+    }
+
+    /// Judges whether a node that shows `role` and `pair` can be our peer.
+    pub(crate) fn judge(&mut self, ours: (Role, Option<PairId>), theirs: (Role, Option<PairId>)) {
+        self.fault = match (ours, theirs) {
+            ((_, None), _) => Some("no pair ID is set (ha-pair id)".to_owned()),
+            ((_, Some(our)), (_, their)) if their != Some(our) => Some(format!(
+                "found, not paired: the other supervisor has pair ID {}, not {}",
+                their.map_or("none".to_owned(), |id| id.number().to_string()),
+                our.number()
+            )),
+            ((_, Some(_)), (Role::Standalone, _)) => {
+                Some("found, not paired: the other supervisor is standalone".to_owned())
+            }
+            ((ours, Some(_)), (theirs, _)) if ours == theirs => Some(format!(
+                "found, not paired: both supervisors have the role {ours}"
+            )),
+            ((_, Some(_)), (_, _)) => None,
+        };
+    }
+
+    /// Its current start.
+    pub(crate) const fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
+    /// What it says, if it is ours and not silent.
+    pub(crate) fn says(&self, now: Time, our_hold_time: Duration) -> Option<&Content> {
+        self.content
+            .as_ref()
+            .filter(|_| self.fault.is_none() && !self.silent(now, our_hold_time))
+    }
+
+    /// True if what it says now was said after it had heard a beat that we sent after `since`.
+    pub(crate) const fn answered_since(&self, since: Time) -> bool {
+        self.echo.0 > since.0
+    }
+
+    /// Silence that counts as death: the larger of both sides' statements.
+    pub(crate) fn hold_time(&self, ours: Duration) -> Duration {
+        self.hold_time.max(ours)
+    }
+
+    fn last_heard(&self) -> Option<Time> {
+        self.heard.iter().flatten().copied().max()
+    }
+
+    /// Nothing was heard on any link for the hold time, or ever.
+    pub(crate) fn silent(&self, now: Time, our_hold_time: Duration) -> bool {
+        self.silence_deadline(our_hold_time)
+            .is_none_or(|deadline| now >= deadline)
+    }
+
+    /// When it will count as silent.
+    pub(crate) fn silence_deadline(&self, our_hold_time: Duration) -> Option<Time> {
+        self.last_heard()
+            .map(|heard| heard + self.hold_time(our_hold_time))
+    }
+
+    /// Links configured but unheard for the hold time while another one is heard.
+    pub(crate) fn degraded(&self, now: Time, our_hold_time: Duration, links: u8) -> bool {
+        let hold_time = self.hold_time(our_hold_time);
+        let links = self.heard.iter().take(usize::from(links));
+        let up = links
+            .clone()
+            .filter(|heard| heard.is_some_and(|at| now.since(at) < hold_time));
+        let up = up.count();
+        up > 0 && up < links.count()
+    }
+
+    /// This node did not listen for `pause`: the peer cannot be blamed for that (D3).
+    pub(crate) fn forgive(&mut self, pause: Duration) {
+        for heard in self.heard.iter_mut().flatten() {
+            *heard = *heard + pause;
+        }
+    }
+}

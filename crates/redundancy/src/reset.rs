@@ -1,0 +1,102 @@
+//! Ending: the last words, the reason on disk, the reset.
+//!
+//! Order of yielding: services are told to stop acting → heartbeats say *yielded* → a gasp on all
+//! links until it is heard → reset. Neither a deaf peer nor a dead disk keeps the node from it.
+
+use core::time::Duration;
+
+use model::{Epoch, Time};
+use wire::heartbeat::{Gasp, State};
+use wire::supervision::Activity;
+
+use crate::context::Context;
+use crate::output::Output;
+
+/// How long the reset waits for the reason to be durable and the gasp to be heard.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// State of a node that is ending.
+#[derive(Clone, Debug)]
+pub(crate) struct Resetting {
+    reason: String,
+    write: u64,
+    gasp: Option<Gasp>,
+    heard: bool,
+    until: Time,
+    done: bool,
+    /// What the last heartbeats of the active granted: a standby must still be able to act on it.
+    pub(crate) grant: bool,
+    pub(crate) epoch: Option<Epoch>,
+}
+
+impl Resetting {
+    /// Ends an epoch, if `yields` names it, and the node.
+    pub(crate) fn enter(
+        now: Time,
+        ctx: &mut Context,
+        reason: String,
+        yields: Option<Epoch>,
+        grant: bool,
+    ) -> Self {
+        ctx.tell(Activity::Idle, false);
+        ctx.outputs.push_back(Output::SealGasp(None));
+        let gasp = yields.map(|epoch| Gasp {
+            epoch,
+            incarnation: ctx.incarnation,
+        });
+        ctx.note_reset(&reason);
+        let write = ctx.persist(now);
+        ctx.log(2, "RESET", format!("This supervisor resets: {reason}."));
+        Self {
+            reason,
+            write,
+            gasp,
+            heard: false,
+            until: now + LAST_WORDS,
+            done: false,
+            grant,
+            epoch: yields,
+        }
+    }
+
+    /// The gasp itself, once heartbeats say the same.
+    pub(crate) fn gasp(&self, ctx: &mut Context) {
+        if let Some(gasp) = &self.gasp {
+            ctx.outputs.push_back(Output::Gasp(gasp.clone()));
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        if self.epoch.is_some() {
+            State::Yielded
+        } else {
+            State::Resetting
+        }
+    }
+
+    pub(crate) fn heard(&mut self, gasp: &Gasp) {
+        self.heard |= self.gasp.as_ref() == Some(gasp);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        (!self.done).then_some(self.until)
+    }
+
+    pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) {
+        if self.done {
+            return;
+        }
+        let superseded = self.epoch.is_some_and(|epoch| ctx.seen > epoch);
+        let said = self.gasp.is_none() || self.heard || superseded;
+        if now >= self.until || (said && ctx.is_durable(self.write)) {
+            self.done = true;
+            ctx.outputs.push_back(Output::Reset {
+                reason: self.reason.clone(),
+            });
+        }
+    }
+}

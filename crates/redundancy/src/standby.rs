@@ -1,0 +1,335 @@
+//! The standby.
+//!
+//! Invariants:
+//! - T1 only a stable standby takes over: bulk sync done, all services ready, a valid reservation,
+//!   and the active's grant, in its last words on both the control connection and the heartbeat;
+//! - T2 the takeover is under the reserved epoch and waits for no disk;
+//! - T3 a standby that reaches neither its peer nor any VEM, while VEMs are registered, does not
+//!   conclude that the active is dead;
+//! - T4 the pair is restarted at most [`PAIR_RESTARTS_MAX`] times per [`PAIR_RESTART_WINDOW`].
+//!
+//! Not done here: votes of the VEMs; the chapter's rule decides alone.
+
+use core::time::Duration;
+
+use model::{Epoch, Lsn, Time};
+use wire::control::ControlMessage;
+use wire::heartbeat::State;
+use wire::supervision::Activity;
+
+use crate::context::Context;
+use crate::epochs::Reservation;
+use crate::input::ServicesHealth;
+use crate::output::Output;
+use crate::phase::{Ended, Step};
+
+/// Restarts of the pair that an unstable standby may cause …
+pub(crate) const PAIR_RESTARTS_MAX: usize = 3;
+/// … within this: a fault that three restarts in ten minutes do not mend needs an operator, who
+/// then finds a node that waits and says why instead of one that is never up.
+pub(crate) const PAIR_RESTART_WINDOW: Duration = Duration::from_secs(600);
+/// Loss of the bulk state that is tolerated, in hold times: `pss` loses its connection when the
+/// active dies, before the silence is long enough to conclude so.
+const BULK_LOSS_HOLD_TIMES: u32 = 2;
+
+/// State of a node that follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Standby {
+    /// The active's epoch.
+    pub(crate) epoch: Epoch,
+    reservation: Reservation,
+    /// The active's leave, as it said on the control connection.
+    granted: Option<Epoch>,
+    /// The same, as its newest heartbeat says.
+    grant_stands: bool,
+    /// When `pss` was last known to be in sync.
+    in_sync: Option<Time>,
+    /// How the active has ended, if it said so.
+    ended: Option<Ended>,
+    /// Last commit of the active, as it said.
+    active_lsn: Lsn,
+    /// Why it is not stable, or does not take over.
+    pub(crate) reason: String,
+    logged: String,
+}
+
+impl Standby {
+    /// Follows the active of `epoch`. From here on this node has a peer, and its own alone mark,
+    /// if it bore one, is superseded.
+    pub(crate) fn enter(now: Time, ctx: &mut Context, epoch: Epoch) -> Self {
+        ctx.see(epoch);
+        ctx.questions.clear();
+        if ctx.record.alone && ctx.history.0 > epoch {
+            let lsn = ctx.history.1.0;
+            ctx.log(
+                2,
+                "HISTORY_FORKED",
+                format!("Commits made alone up to {lsn} are not part of the active's history."),
+            );
+        }
+        ctx.record.alone = false;
+        ctx.record.paired = true;
+        ctx.tell(Activity::Standby, false);
+        ctx.outputs.push_back(Output::SealGasp(None));
+        let slot = ctx.slot();
+        ctx.log(
+            5,
+            "ROLE_CHANGE",
+            format!("{slot} -> standby of epoch {epoch}."),
+        );
+        let mut standby = Self {
+            epoch,
+            reservation: Reservation::None,
+            granted: None,
+            grant_stands: false,
+            in_sync: None,
+            ended: None,
+            active_lsn: Lsn(0),
+            reason: String::new(),
+            logged: String::new(),
+        };
+        standby.reserve(now, ctx);
+        standby
+    }
+
+    fn reserve(&mut self, now: Time, ctx: &mut Context) {
+        let epoch = ctx.next_epoch();
+        ctx.record.reserved_epoch = epoch;
+        self.reservation = Reservation::Writing(epoch, ctx.persist(now));
+    }
+
+    /// The epoch it would take over under.
+    pub(crate) fn reserved(&self, ctx: &Context) -> Option<Epoch> {
+        self.reservation.valid(ctx.seen)
+    }
+
+    pub(crate) fn is_stable(&self, now: Time, ctx: &Context) -> bool {
+        self.lacks(now, ctx).is_empty()
+    }
+
+    pub(crate) const fn state(stable: bool) -> State {
+        if stable {
+            State::Standby
+        } else {
+            State::Synchronizing
+        }
+    }
+
+    /// What it lacks for being stable.
+    fn lacks(&self, now: Time, ctx: &Context) -> Vec<&'static str> {
+        let tolerated = ctx.hold_time() * BULK_LOSS_HOLD_TIMES;
+        let parts = [
+            (
+                self.in_sync
+                    .is_some_and(|at| ctx.sync.bulk_done || now.since(at) < tolerated),
+                "synchronization",
+            ),
+            (ctx.health == ServicesHealth::Ready, "ready services"),
+            (self.reserved(ctx).is_some(), "a reserved epoch"),
+            (
+                self.granted == Some(self.epoch) && self.grant_stands,
+                "the active's grant",
+            ),
+        ];
+        parts
+            .into_iter()
+            .filter(|(holds, _)| !holds)
+            .map(|(_, part)| part)
+            .collect()
+    }
+
+    /// A message of the active.
+    pub(crate) fn control(&mut self, ctx: &mut Context, message: &ControlMessage) {
+        match message {
+            ControlMessage::Grant { epoch, lsn } => {
+                if *epoch == self.epoch {
+                    self.granted = Some(*epoch);
+                    self.active_lsn = self.active_lsn.max(*lsn);
+                }
+            }
+            ControlMessage::Withdraw { epoch } => {
+                self.granted = None;
+                let message = ControlMessage::Withdrawn { epoch: *epoch };
+                ctx.outputs.push_back(Output::Control(message));
+            }
+            ControlMessage::HandOver { epoch, lsn } => {
+                if *epoch == self.epoch {
+                    self.active_lsn = self.active_lsn.max(*lsn);
+                    self.ended = Some(Ended::HandedOver);
+                }
+            }
+            ControlMessage::Hello(_)
+            | ControlMessage::Refused(_)
+            | ControlMessage::Withdrawn { .. }
+            | ControlMessage::TakenOver { .. }
+            | ControlMessage::Reset { .. }
+            | ControlMessage::Timing { .. } => {}
+        }
+    }
+
+    /// The last word of a node. True if it was our active's.
+    pub(crate) fn gasped(&mut self, gasp: &wire::heartbeat::Gasp) -> bool {
+        let ours = gasp.epoch == self.epoch && gasp.incarnation == self.epoch.incarnation;
+        if ours {
+            self.ended.get_or_insert(Ended::Gasped);
+        }
+        ours
+    }
+
+    pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
+        ctx.peer.silence_deadline(ctx.own_hold_time())
+    }
+
+    pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) -> Step {
+        if ctx.health == ServicesHealth::Failed {
+            return Step::Reset {
+                reason: "a service failed".to_owned(),
+                lost: false,
+            };
+        }
+        self.listen(now, ctx);
+        if let Reservation::Writing(epoch, write) = self.reservation
+            && ctx.is_durable(write)
+        {
+            self.reservation = Reservation::Durable(epoch);
+        }
+        if ctx.sync.bulk_done {
+            self.in_sync = Some(now);
+        }
+        let lacks = self.lacks(now, ctx);
+        let step = match self.active_has_ended(now, ctx) {
+            Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
+            Some(ended) => self.give_up(now, ctx, ended, &lacks),
+            None => {
+                self.reason = if lacks.is_empty() {
+                    String::new()
+                } else {
+                    format!("not stable: lacks {}", lacks.join(", "))
+                };
+                Step::Stay
+            }
+        };
+        // Only after the decision: an active's last words must not void what it is decided by.
+        if step == Step::Stay && self.reservation.needed(ctx.seen) {
+            self.reserve(now, ctx);
+        }
+        if self.logged != self.reason {
+            self.logged.clone_from(&self.reason);
+            if !self.reason.is_empty() {
+                ctx.log(5, "STANDBY", format!("This supervisor is {}.", self.reason));
+            }
+        }
+        step
+    }
+
+    fn listen(&mut self, now: Time, ctx: &mut Context) {
+        let Some(content) = ctx.peer_says(now).cloned() else {
+            return;
+        };
+        match content.state {
+            State::Active | State::Paused => {
+                if content.epoch != self.epoch && content.epoch >= ctx.seen {
+                    self.epoch = content.epoch;
+                    self.granted = None;
+                    self.ended = None;
+                }
+                if content.epoch == self.epoch {
+                    self.grant_stands = content.grant;
+                    self.active_lsn = self.active_lsn.max(content.lsn);
+                }
+            }
+            State::Yielded => {
+                if content.incarnation == self.epoch.incarnation {
+                    self.active_lsn = self.active_lsn.max(content.lsn);
+                    self.ended.get_or_insert(Ended::Yielded);
+                }
+            }
+            State::Resetting => {
+                if content.incarnation == self.epoch.incarnation {
+                    self.ended.get_or_insert(Ended::Gasped);
+                }
+            }
+            State::Initializing | State::Synchronizing | State::Standby => {}
+        }
+    }
+
+    fn active_has_ended(&self, now: Time, ctx: &Context) -> Option<Ended> {
+        let restarted = ctx
+            .peer
+            .incarnation()
+            .is_some_and(|now| now != self.epoch.incarnation);
+        if restarted {
+            Some(Ended::Restarted)
+        } else if self.ended.is_some() {
+            self.ended
+        } else {
+            ctx.peer_silent(now).then_some(Ended::Silent)
+        }
+    }
+
+    fn take_over(&mut self, now: Time, ctx: &mut Context, ended: Ended) -> Step {
+        let Some(epoch) = self.reserved(ctx) else {
+            return Step::Stay;
+        };
+        let vems = ctx.vems;
+        if ended == Ended::Silent && vems.registered > 0 && vems.connected == 0 {
+            self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
+            return Step::Stay;
+        }
+        debug_assert!(self.is_stable(now, ctx), "T1");
+        if self.active_lsn > ctx.sync.acked {
+            let (has, last) = (ctx.sync.acked.0, self.active_lsn.0);
+            ctx.log(
+                4,
+                "COMMITS_MISSING",
+                format!(
+                    "The active's commits {} to {last} had not arrived here when it ended.",
+                    has + 1
+                ),
+            );
+        }
+        Step::TakeOver(epoch, ended)
+    }
+
+    /// An unstable standby whose active has ended (chapter: "it tries to restart the pair").
+    fn give_up(&mut self, now: Time, ctx: &mut Context, ended: Ended, lacks: &[&str]) -> Step {
+        match ended {
+            // It has restarted already: what is left of restarting the pair is to negotiate.
+            Ended::Restarted => return Step::Negotiate,
+            // It acts again by itself if nobody takes over; if it dies, it falls silent.
+            Ended::Yielded | Ended::HandedOver => {
+                let silent = ctx.peer_silent(now);
+                if !silent {
+                    self.reason = format!("not stable: lacks {}", lacks.join(", "));
+                    return Step::Stay;
+                }
+            }
+            Ended::Silent | Ended::Gasped => {}
+        }
+        let restarts = &mut ctx.record.pair_restarts;
+        // A stamp from the future is from before the machine's start: its age is unknown, and it
+        // counts as fresh.
+        for at in restarts.iter_mut() {
+            *at = (*at).min(now);
+        }
+        restarts.retain(|at| now.since(*at) < PAIR_RESTART_WINDOW);
+        if restarts.len() >= PAIR_RESTARTS_MAX {
+            self.reason = format!(
+                "waiting: {}, and the pair was restarted {PAIR_RESTARTS_MAX} times already",
+                ended.words()
+            );
+            return Step::Stay;
+        }
+        restarts.push(now);
+        let reason = format!("restart of the pair: {}, standby not stable", ended.words());
+        ctx.outputs
+            .push_back(Output::Control(ControlMessage::Reset {
+                reason: reason.clone(),
+                epoch: ctx.seen,
+            }));
+        Step::Reset {
+            reason,
+            lost: false,
+        }
+    }
+}

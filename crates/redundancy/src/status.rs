@@ -1,0 +1,136 @@
+//! `show system redundancy status` in the original's words (behaviour §1).
+
+use model::{Role, Time};
+use wire::heartbeat::State;
+use wire::supervision::{RedundancyStatus, SupervisorStatus};
+
+use crate::active::Mode;
+use crate::context::Context;
+use crate::phase::Phase;
+
+pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStatus {
+    let standby_stable = match phase {
+        Phase::Active(active) => active.standby_stable(now, ctx),
+        Phase::Booting(_) | Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => false,
+    };
+    let self_stable = match phase {
+        Phase::Standby(standby) => standby.is_stable(now, ctx),
+        Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => false,
+    };
+    let epoch = match phase {
+        Phase::Active(active) => active.epoch,
+        Phase::Standby(standby) => standby.epoch,
+        Phase::Booting(_) | Phase::Activating(_) | Phase::Resetting(_) => ctx.seen,
+    };
+    RedundancyStatus {
+        administrative_role: ctx.record.role,
+        operational_role: ctx.role,
+        mode_ha: standby_stable || self_stable,
+        slot: ctx.slot(),
+        this: this(now, ctx, phase, standby_stable, self_stable),
+        other: other(now, ctx, standby_stable || self_stable),
+        epoch,
+        reason: reason(ctx, phase, standby_stable),
+        pair: ctx.record.pair,
+    }
+}
+
+fn supervisor(redundancy: &str, supervisor: &str, internal: &str) -> SupervisorStatus {
+    SupervisorStatus {
+        redundancy_state: redundancy.to_owned(),
+        supervisor_state: supervisor.to_owned(),
+        internal_state: internal.to_owned(),
+    }
+}
+
+const SYNCHRONIZING: &str = "HA synchronization in progress";
+const SWITCHING: &str = "HA switchover in progress";
+
+fn this(
+    now: Time,
+    ctx: &Context,
+    phase: &Phase,
+    standby_stable: bool,
+    self_stable: bool,
+) -> SupervisorStatus {
+    match phase {
+        Phase::Booting(_) | Phase::Activating(_) => supervisor("Initializing", "Offline", "Other"),
+        Phase::Active(active) => {
+            let follows = ctx.peer_says(now).map(|content| content.state);
+            let internal = match (active.mode, follows) {
+                (Mode::Quiescing(_) | Mode::HandingOver(_), _) => SWITCHING,
+                (Mode::Paused(_), _) => "Other",
+                (Mode::Acting, _) if standby_stable => "Active with HA standby",
+                (Mode::Acting, Some(State::Synchronizing | State::Standby)) => SYNCHRONIZING,
+                (
+                    Mode::Acting,
+                    Some(
+                        State::Initializing
+                        | State::Active
+                        | State::Yielded
+                        | State::Resetting
+                        | State::Paused,
+                    )
+                    | None,
+                ) => "Active with no standby",
+            };
+            supervisor("Active", "Active", internal)
+        }
+        Phase::Standby(_) if self_stable => supervisor("Standby", "HA standby", "HA standby"),
+        Phase::Standby(_) => supervisor("Initializing", "Offline", SYNCHRONIZING),
+        Phase::Resetting(resetting) => {
+            let internal = if resetting.epoch.is_some() {
+                SWITCHING
+            } else {
+                "Shutting down"
+            };
+            supervisor("Offline", "Offline", internal)
+        }
+    }
+}
+
+/// `None` is *Not present*.
+fn other(now: Time, ctx: &Context, stable: bool) -> Option<SupervisorStatus> {
+    if ctx.role == Role::Standalone {
+        return None;
+    }
+    let content = ctx.peer_says(now)?;
+    Some(match content.state {
+        State::Initializing => supervisor("Initializing", "Offline", "Other"),
+        State::Active | State::Paused => {
+            let internal = if stable {
+                "Active with HA standby"
+            } else {
+                "Active with no standby"
+            };
+            supervisor("Active", "Active", internal)
+        }
+        State::Yielded => supervisor("Active", "Active", SWITCHING),
+        State::Synchronizing => supervisor("Initializing", "Offline", SYNCHRONIZING),
+        // It calls itself stable; unless we agree, it is not.
+        State::Standby if stable => supervisor("Standby", "HA standby", "HA standby"),
+        State::Standby => supervisor("Standby", "HA standby", SYNCHRONIZING),
+        State::Resetting => supervisor("Offline", "Offline", "Shutting down"),
+    })
+}
+
+fn reason(ctx: &Context, phase: &Phase, standby_stable: bool) -> String {
+    if let Some(fault) = &ctx.peer.fault {
+        return fault.clone();
+    }
+    match phase {
+        Phase::Booting(booting) => booting.reason.clone(),
+        Phase::Activating(_) => "waiting for the epoch to be durable".to_owned(),
+        Phase::Active(active) => match active.mode {
+            Mode::Paused(_) => "stopped after a pause; asking whether anybody took over".to_owned(),
+            Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_)
+                if standby_stable || ctx.role == Role::Standalone =>
+            {
+                String::new()
+            }
+            Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_) => active.leave.lacks.clone(),
+        },
+        Phase::Standby(standby) => standby.reason.clone(),
+        Phase::Resetting(resetting) => format!("resetting: {}", resetting.reason()),
+    }
+}
