@@ -352,7 +352,7 @@ fn run_exec(paths: &LabPaths, member: &str, line: &[String]) -> anyhow::Result<E
 }
 
 fn run_fault(paths: &LabPaths, verb: FaultVerb) -> anyhow::Result<FaultReport> {
-    let lock = LabLock::take(paths)?;
+    let lock = LabLock::of_existing(paths)?;
     let mut manifest = Manifest::load(paths)?;
     let namespace = |member: &str| Namespace::named(paths.namespace(member));
     match verb {

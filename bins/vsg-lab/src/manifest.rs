@@ -16,6 +16,10 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+/// Most tries to get a lock whose file others remove: each loss is one `down`
+/// that ended in that instant.
+const LOCK_TRIES: usize = 100;
+
 /// The traffic that was started last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficRun {
@@ -90,17 +94,33 @@ pub struct LabLock {
 }
 
 impl LabLock {
+    /// Waits for the lock of a lab that is up.
+    ///
+    /// # Errors
+    /// When there is no such lab, and as [`Self::take`].
+    pub fn of_existing(paths: &LabPaths) -> anyhow::Result<Self> {
+        // Without a lab there is nothing to lock, and no lock file to leave.
+        Manifest::load(paths)?;
+        Self::take(paths)
+    }
+
     /// Waits for the lab's lock.
     ///
     /// # Errors
     /// When the lock file cannot be made: usually for lack of root.
     pub fn take(paths: &LabPaths) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(LABS_ROOT)
-            .with_context(|| format!("cannot make {LABS_ROOT} (is this root?)"))?;
         let path = paths.lock();
-        loop {
-            let file =
-                File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        for _ in 0..LOCK_TRIES {
+            std::fs::create_dir_all(LABS_ROOT)
+                .with_context(|| format!("cannot make {LABS_ROOT} (is this root?)"))?;
+            let file = match File::create(&path) {
+                Ok(file) => file,
+                // The last lab took the folder along just now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot make {}", path.display()));
+                }
+            };
             flock(&file, FlockOperation::LockExclusive).context("flock")?;
             // The holder before us may have removed the file on its way out.
             let same = std::fs::metadata(&path).is_ok_and(|on_disk| {
@@ -111,6 +131,7 @@ impl LabLock {
                 return Ok(Self { _file: file });
             }
         }
+        bail!("{} is removed again and again", path.display())
     }
 
     /// Gives the lock back and removes its file: the lab is gone.

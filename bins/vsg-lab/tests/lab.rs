@@ -401,6 +401,12 @@ fn wrong_words_get_one_clear_line() {
         return;
     }
     let lab = Lab::new("words");
+    assert!(
+        lab.refuse(&["fault", "cut", "ha0"])
+            .contains("there is no lab")
+    );
+    let lock = format!("/run/twinwall-lab/.{}.lock", lab.name);
+    assert!(!Path::new(&lock).exists(), "a refused verb leaves nothing");
     assert!(lab.refuse(&["status"]).contains("there is no lab"));
     assert!(
         lab.refuse(&["traffic", "report"])

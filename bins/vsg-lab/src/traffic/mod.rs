@@ -239,7 +239,7 @@ pub fn run(paths: &LabPaths, verb: TrafficVerb, json: bool) -> anyhow::Result<()
     crate::site::require_root()?;
     match verb {
         TrafficVerb::Start(arguments) => {
-            let _lock = LabLock::take(paths)?;
+            let _lock = LabLock::of_existing(paths)?;
             let mut manifest = Manifest::load(paths)?;
             let run = control::start(paths, &mut manifest, &arguments)?;
             let text = format!("traffic runs for at most {} s", arguments.seconds);
@@ -248,7 +248,7 @@ pub fn run(paths: &LabPaths, verb: TrafficVerb, json: bool) -> anyhow::Result<()
         TrafficVerb::Mark { name } => {
             // The moment first, then the wait for the lock.
             let at_ns = now_ns();
-            let _lock = LabLock::take(paths)?;
+            let _lock = LabLock::of_existing(paths)?;
             let mut manifest = Manifest::load(paths)?;
             manifest.marks.insert(name.clone(), at_ns);
             manifest.store(paths)?;
@@ -264,7 +264,7 @@ pub fn run(paths: &LabPaths, verb: TrafficVerb, json: bool) -> anyhow::Result<()
             crate::cli::say(json, &value, &text)
         }
         TrafficVerb::Stop => {
-            let _lock = LabLock::take(paths)?;
+            let _lock = LabLock::of_existing(paths)?;
             let mut manifest = Manifest::load(paths)?;
             if manifest.traffic.is_none() {
                 bail!("no traffic was started in the lab '{}'", paths.name());
