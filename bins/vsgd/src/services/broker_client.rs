@@ -65,7 +65,9 @@ impl BrokerClient {
                 clock::sleep_until(Some(self.connect_at)).await;
                 self.connect_at = clock::now() + RECONNECT_PAUSE;
                 if let Ok(socket) = Seqpacket::connect(&self.path)
-                    && socket.try_send(Channel::Broker, &BrokerFrame::Bind(self.service)).is_ok()
+                    && socket
+                        .try_send(Channel::Broker, &BrokerFrame::Bind(self.service))
+                        .is_ok()
                 {
                     self.socket = Some(socket);
                     return BrokerEvent::Connected;
@@ -87,7 +89,11 @@ impl BrokerClient {
                     }
                 }
             } else {
-                socket.receive(Channel::Broker, &mut self.buffer).await.ok().flatten()
+                socket
+                    .receive(Channel::Broker, &mut self.buffer)
+                    .await
+                    .ok()
+                    .flatten()
             };
             return match event {
                 Some(first) => self.batch(first),

@@ -79,17 +79,20 @@ pub(crate) async fn run<S: Service, E: Edge>(
             }
             () = clock::sleep_until(Some(deadline)) => {}
         }
-        if service.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
+        if service
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= clock::now())
+        {
             inputs.push(ServiceInput::Tick);
         }
     }
 }
 
-fn earliest(service: Option<Time>, supervision: Time) -> Time {
+pub(crate) fn earliest(service: Option<Time>, supervision: Time) -> Time {
     service.map_or(supervision, |service| Ord::min(service, supervision))
 }
 
-fn supervised(message: ToService) -> ServiceInput {
+pub(crate) fn supervised(message: ToService) -> ServiceInput {
     match message {
         ToService::Posture(posture) => ServiceInput::Posture(posture),
         ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
@@ -98,16 +101,14 @@ fn supervised(message: ToService) -> ServiceInput {
     }
 }
 
-fn brokered(event: BrokerEvent, inputs: &mut Vec<ServiceInput>) {
+pub(crate) fn brokered(event: BrokerEvent, inputs: &mut Vec<ServiceInput>) {
     match event {
         BrokerEvent::Connected => inputs.push(ServiceInput::BrokerConnected),
         BrokerEvent::Lost => inputs.push(ServiceInput::BrokerLost),
         BrokerEvent::Frames(frames) => {
             inputs.extend(frames.into_iter().filter_map(|frame| match frame {
                 BrokerFrame::Message(message) => Some(ServiceInput::Message(message)),
-                BrokerFrame::PeerConnected(connected) => {
-                    Some(ServiceInput::PeerBroker(connected))
-                }
+                BrokerFrame::PeerConnected(connected) => Some(ServiceInput::PeerBroker(connected)),
                 BrokerFrame::Bind(_) => None,
             }));
         }

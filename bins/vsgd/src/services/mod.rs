@@ -84,15 +84,43 @@ pub(crate) fn run(name: ServiceName, settings: &Settings) -> anyhow::Result<()> 
         let broker = BrokerClient::new(settings.run_dir.join(BROKER_SOCKET), name);
         match name {
             ServiceName::Mts => mts::run(settings, supervision).await,
-            ServiceName::Pss => pss::run(settings, Parts { now, supervision, broker }).await,
+            ServiceName::Pss => {
+                pss::run(
+                    settings,
+                    Parts {
+                        now,
+                        supervision,
+                        broker,
+                    },
+                )
+                .await
+            }
             ServiceName::VemMgr => {
-                vem_mgr::run(settings, Parts { now, supervision, broker }).await
+                vem_mgr::run(
+                    settings,
+                    Parts {
+                        now,
+                        supervision,
+                        broker,
+                    },
+                )
+                .await
             }
             ServiceName::PolicyEngine => {
                 alone(policy_engine::PolicyEngine::new(now), supervision, broker).await
             }
             ServiceName::Cfgmgr => alone(cfgmgr::Cfgmgr::new(now), supervision, broker).await,
-            ServiceName::Vshd => vshd::run(settings, Parts { now, supervision, broker }).await,
+            ServiceName::Vshd => {
+                vshd::run(
+                    settings,
+                    Parts {
+                        now,
+                        supervision,
+                        broker,
+                    },
+                )
+                .await
+            }
         }
     })
 }

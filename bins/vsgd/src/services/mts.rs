@@ -68,7 +68,13 @@ pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow
     tokio::spawn(accept(listener, events.clone()));
     let peer = PeerLink::start(settings, events.clone())?;
     let broker = Broker::new();
-    let mut shell = Shell { broker, supervision, clients: BTreeMap::new(), peer, events };
+    let mut shell = Shell {
+        broker,
+        supervision,
+        clients: BTreeMap::new(),
+        peer,
+        events,
+    };
     loop {
         shell.supervision.turn(clock::now())?;
         let broker_deadline = shell.broker.next_deadline();
@@ -99,7 +105,9 @@ impl Shell {
         self.handle(clock::now(), Input::Posture(posture.activity))?;
         // On a switchover nothing is to be drained here: an answer that a service still waits for
         // passes through by itself.
-        self.supervision.send(FromService::Applied { sequence: posture.sequence })
+        self.supervision.send(FromService::Applied {
+            sequence: posture.sequence,
+        })
     }
 
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
@@ -111,7 +119,9 @@ impl Shell {
             }
             Event::Frame(client, frame) => self.handle(now, Input::ClientFrame { client, frame }),
             Event::Written(client) => {
-                let Some(known) = self.clients.get_mut(&client) else { return Ok(()) };
+                let Some(known) = self.clients.get_mut(&client) else {
+                    return Ok(());
+                };
                 known.waiting = known.waiting.saturating_sub(1);
                 self.handle(now, Input::ClientSent { client, frames: 1 })
             }
@@ -120,7 +130,9 @@ impl Shell {
                 self.handle(now, Input::ClientGone { client })
             }
             Event::Peer(event) => match self.peer.event(event) {
-                Some(inputs) => inputs.into_iter().try_for_each(|input| self.handle(now, input)),
+                Some(inputs) => inputs
+                    .into_iter()
+                    .try_for_each(|input| self.handle(now, input)),
                 None => Ok(()),
             },
         }
@@ -134,11 +146,19 @@ impl Shell {
                 Output::ToPeer(frame) => self.peer.send(frame),
                 Output::CloseClient { client, reason } => {
                     self.remove_client(client);
-                    self.log(4, "CLIENT_CLOSED", format!("A connection was closed: {reason}"))?;
+                    self.log(
+                        4,
+                        "CLIENT_CLOSED",
+                        format!("A connection was closed: {reason}"),
+                    )?;
                 }
                 Output::ClosePeer { reason } => {
                     self.peer.close();
-                    self.log(3, "PEER_CLOSED", format!("The peer's broker was cut off: {reason}"))?;
+                    self.log(
+                        3,
+                        "PEER_CLOSED",
+                        format!("The peer's broker was cut off: {reason}"),
+                    )?;
                     self.broker.handle(now, Input::PeerGone);
                 }
             }
@@ -147,9 +167,12 @@ impl Shell {
     }
 
     fn to_client(&mut self, now: Time, client: ClientId, frame: BrokerFrame) {
-        let Some(known) = self.clients.get_mut(&client) else { return };
+        let Some(known) = self.clients.get_mut(&client) else {
+            return;
+        };
         if known.waiting == 0 && known.socket.try_send(Channel::Broker, &frame).is_ok() {
-            self.broker.handle(now, Input::ClientSent { client, frames: 1 });
+            self.broker
+                .handle(now, Input::ClientSent { client, frames: 1 });
             return;
         }
         // The writer task meets the same error if the client is gone; its reader tells us.
@@ -160,10 +183,23 @@ impl Shell {
     fn add_client(&mut self, client: ClientId, socket: Seqpacket) {
         let socket = Arc::new(socket);
         let (overflow, frames) = mpsc::unbounded_channel();
-        tokio::spawn(write(client, Arc::clone(&socket), frames, self.events.clone()));
+        tokio::spawn(write(
+            client,
+            Arc::clone(&socket),
+            frames,
+            self.events.clone(),
+        ));
         let reading = tokio::spawn(read(client, Arc::clone(&socket), self.events.clone()));
         let reader = reading.abort_handle();
-        self.clients.insert(client, Client { socket, overflow, waiting: 0, reader });
+        self.clients.insert(
+            client,
+            Client {
+                socket,
+                overflow,
+                waiting: 0,
+                reader,
+            },
+        );
     }
 
     /// Its writer ends because the sender is dropped, its reader by being aborted.
@@ -174,13 +210,14 @@ impl Shell {
     }
 
     fn log(&mut self, severity: u8, mnemonic: &str, text: String) -> anyhow::Result<()> {
-        self.supervision.send(FromService::Log(wire::log::LogRecord {
-            facility: "MTS".to_owned(),
-            severity,
-            mnemonic: mnemonic.to_owned(),
-            text,
-            service: Some(model::ServiceName::Mts),
-        }))
+        self.supervision
+            .send(FromService::Log(wire::log::LogRecord {
+                facility: "MTS".to_owned(),
+                severity,
+                mnemonic: mnemonic.to_owned(),
+                text,
+                service: Some(model::ServiceName::Mts),
+            }))
     }
 }
 
@@ -192,7 +229,11 @@ async fn accept(listener: SeqpacketListener, events: mpsc::Sender<Event>) {
             continue;
         };
         next += 1;
-        if events.send(Event::Connected(ClientId(next), socket)).await.is_err() {
+        if events
+            .send(Event::Connected(ClientId(next), socket))
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -75,7 +75,10 @@ impl Supervision {
         }
         if self.queue.is_empty() && self.lost_records > 0 {
             // Said on standard error, which the System Manager does not need to read for.
-            eprintln!("{} log records were lost", std::mem::take(&mut self.lost_records));
+            eprintln!(
+                "{} log records were lost",
+                std::mem::take(&mut self.lost_records)
+            );
         }
         Ok(())
     }

@@ -31,8 +31,13 @@ impl Edge for VemEdge {
     fn perform(&mut self, output: ServiceOutput) {
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         match output {
-            ServiceOutput::Vem { connection, message } => {
-                let Some(sender) = senders.get(&connection) else { return };
+            ServiceOutput::Vem {
+                connection,
+                message,
+            } => {
+                let Some(sender) = senders.get(&connection) else {
+                    return;
+                };
                 if sender.send(&message).is_err() {
                     // It does not read as fast as we write, or is gone: it connects anew.
                     sender.abort();
@@ -61,13 +66,20 @@ impl Edge for VemEdge {
 pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Result<()> {
     let pins = Pins::new(settings.vems.iter().copied());
     let endpoint = TlsEndpoint::new(&settings.identity()?, pins, PROTOCOL)?;
-    let listen = settings.service_listen.context("no [service] listen address is configured")?;
+    let listen = settings
+        .service_listen
+        .context("no [service] listen address is configured")?;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("listening for host agents on {listen}"))?;
     let senders = Senders::default();
     let (inputs, edge_inputs) = mpsc::channel(EDGE_QUEUE_MAX);
-    tokio::spawn(accept(listener, endpoint, Arc::clone(&senders), inputs.clone()));
+    tokio::spawn(accept(
+        listener,
+        endpoint,
+        Arc::clone(&senders),
+        inputs.clone(),
+    ));
     let service = node::services::vem_mgr::VemMgr::new(parts.now);
     let edge = VemEdge { senders, inputs };
     harness::run(service, parts.supervision, parts.broker, edge, edge_inputs).await
@@ -90,8 +102,7 @@ async fn accept(
         let (endpoint, senders, inputs) = (endpoint.clone(), Arc::clone(&senders), inputs.clone());
         let address = address.ip().to_string();
         tokio::spawn(async move {
-            if let Err(error) =
-                serve(connection, tcp, address, &endpoint, &senders, &inputs).await
+            if let Err(error) = serve(connection, tcp, address, &endpoint, &senders, &inputs).await
             {
                 eprintln!("host agent: {error:#}");
             }
@@ -107,11 +118,21 @@ async fn serve(
     senders: &Senders,
     inputs: &mpsc::Sender<ServiceInput>,
 ) -> anyhow::Result<()> {
-    let peer = endpoint.accept(tcp).await.with_context(|| format!("from {address}"))?;
+    let peer = endpoint
+        .accept(tcp)
+        .await
+        .with_context(|| format!("from {address}"))?;
     let (sender, mut receiver) = framed::<_, FromVem, ToVem>(peer.stream, Channel::Vem);
-    senders.lock().unwrap_or_else(PoisonError::into_inner).insert(connection, sender);
+    senders
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(connection, sender);
     let tell = |event| inputs.send(ServiceInput::Vem { connection, event });
-    tell(VemEvent::Connected { key: peer.key, address }).await?;
+    tell(VemEvent::Connected {
+        key: peer.key,
+        address,
+    })
+    .await?;
     let outcome = loop {
         match receiver.next().await {
             Ok(Some(message)) => tell(VemEvent::Message(message)).await?,
@@ -119,7 +140,10 @@ async fn serve(
             Err(error) => break Err(error),
         }
     };
-    let known = senders.lock().unwrap_or_else(PoisonError::into_inner).remove(&connection);
+    let known = senders
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&connection);
     if let Some(sender) = known {
         sender.abort();
         tell(VemEvent::Closed).await?;

@@ -37,7 +37,9 @@ impl Edge for ShellEdge {
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         match output {
             ServiceOutput::Shell { session, message } => {
-                let Some(sender) = senders.get(&session) else { return };
+                let Some(sender) = senders.get(&session) else {
+                    return;
+                };
                 if sender.send(&message).is_err() {
                     // It does not read its screenfuls: its reader sees the end and tells.
                     sender.abort();
@@ -75,15 +77,27 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
         started: parent_started().unwrap_or(parts.now),
     };
     let service = Vshd::new(parts.now, facts);
-    harness::run(service, parts.supervision, parts.broker, ShellEdge { senders }, edge_inputs)
-        .await
+    harness::run(
+        service,
+        parts.supervision,
+        parts.broker,
+        ShellEdge { senders },
+        edge_inputs,
+    )
+    .await
 }
 
 async fn wall_clock(inputs: mpsc::Sender<ServiceInput>) {
     loop {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let unix_s = since.as_secs();
-        if inputs.send(ServiceInput::WallClock { unix_s }).await.is_err() {
+        if inputs
+            .send(ServiceInput::WallClock { unix_s })
+            .await
+            .is_err()
+        {
             return;
         }
         tokio::time::sleep(WALL_CLOCK_PERIOD).await;
@@ -109,16 +123,24 @@ async fn serve(
     senders: &Senders,
     inputs: &mpsc::Sender<ServiceInput>,
 ) -> Option<()> {
-    let user = stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| user(peer.uid()));
+    let user = stream
+        .peer_cred()
+        .map_or_else(|_| "unknown".to_owned(), |peer| user(peer.uid()));
     let (sender, mut receiver) = framed::<_, FromShell, ToShell>(stream, Channel::Console);
-    senders.lock().unwrap_or_else(PoisonError::into_inner).insert(session, sender);
+    senders
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(session, sender);
     let tell = |event| inputs.send(ServiceInput::Shell { session, event });
     tell(ShellEvent::Opened { user }).await.ok()?;
     // Rubbish ends a session like its end does.
     while let Ok(Some(message)) = receiver.next().await {
         tell(ShellEvent::Message(message)).await.ok()?;
     }
-    senders.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+    senders
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&session);
     tell(ShellEvent::Closed).await.ok()
 }
 

@@ -33,26 +33,34 @@ impl Pss {
         volatile: Box<dyn Storage>,
     ) -> Result<(Self, Recovery), StorageError> {
         let (store, recovery) = Store::open(persistent, volatile)?;
-        let mut service =
-            Self { store, outputs: VecDeque::new(), works: VecDeque::new(), failed: None };
+        let mut service = Self {
+            store,
+            outputs: VecDeque::new(),
+            works: VecDeque::new(),
+            failed: None,
+        };
         if let Some(damage) = &recovery.damage {
             service.log(2, "STORAGE_DAMAGED", damage.to_string());
         }
         if recovery.torn_bytes > 0 {
-            let text = format!("{} bytes of unfinished writes were cut off", recovery.torn_bytes);
+            let text = format!(
+                "{} bytes of unfinished writes were cut off",
+                recovery.torn_bytes
+            );
             service.log(5, "STORAGE_TORN_END", text);
         }
         Ok((service, recovery))
     }
 
     fn log(&mut self, severity: u8, mnemonic: &str, text: String) {
-        self.outputs.push_back(ServiceOutput::Supervision(FromService::Log(LogRecord {
-            facility: "PSS".to_owned(),
-            severity,
-            mnemonic: mnemonic.to_owned(),
-            text,
-            service: Some(ServiceName::Pss),
-        })));
+        self.outputs
+            .push_back(ServiceOutput::Supervision(FromService::Log(LogRecord {
+                facility: "PSS".to_owned(),
+                severity,
+                mnemonic: mnemonic.to_owned(),
+                text,
+                service: Some(ServiceName::Pss),
+            })));
     }
 
     /// The next piece of work, with its number; fetch after [`Service::poll_output`] is drained.
@@ -62,7 +70,8 @@ impl Pss {
 
     /// A piece of work has ended.
     pub fn work_done(&mut self, now: Time, work: u64, result: Result<(), String>) {
-        self.store.handle(now, pss::Input::WorkDone { work, result });
+        self.store
+            .handle(now, pss::Input::WorkDone { work, result });
         self.drain();
     }
 
@@ -86,7 +95,8 @@ impl Pss {
                     continue;
                 }
                 pss::Output::Work { work } => {
-                    self.works.extend(self.store.take_work(work).map(|taken| (work, taken)));
+                    self.works
+                        .extend(self.store.take_work(work).map(|taken| (work, taken)));
                     continue;
                 }
                 pss::Output::Failed { reason } => {
@@ -125,7 +135,8 @@ impl Service for Pss {
             ServiceInput::Stop
             | ServiceInput::Console(_)
             | ServiceInput::Vem { .. }
-            | ServiceInput::Shell { .. } => return,
+            | ServiceInput::Shell { .. }
+            | ServiceInput::WallClock { .. } => return,
         };
         self.store.handle(now, input);
         self.drain();

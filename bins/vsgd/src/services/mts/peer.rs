@@ -75,7 +75,13 @@ impl PeerLink {
                 tokio::spawn(dialler(links, endpoint, dialled, events.clone()));
             }
         }
-        Ok(Self { connection: None, count: 0, wanted: false, dial, events })
+        Ok(Self {
+            connection: None,
+            count: 0,
+            wanted: false,
+            dial,
+            events,
+        })
     }
 
     /// Whether the peer is ours to speak with.
@@ -92,7 +98,8 @@ impl PeerLink {
 
     fn update_dial(&mut self) {
         let dial = self.wanted && self.connection.is_none();
-        self.dial.send_if_modified(|current| core::mem::replace(current, dial) != dial);
+        self.dial
+            .send_if_modified(|current| core::mem::replace(current, dial) != dial);
     }
 
     /// Hands a frame to the connection's writer; the core's window bounds what waits there.
@@ -132,12 +139,10 @@ impl PeerLink {
             PeerEvent::Written(number, frames) => {
                 (current == Some(number)).then(|| vec![Input::PeerSent { frames }])
             }
-            PeerEvent::Down(number) => {
-                (current == Some(number)).then(|| {
-                    self.close();
-                    vec![Input::PeerGone]
-                })
-            }
+            PeerEvent::Down(number) => (current == Some(number)).then(|| {
+                self.close();
+                vec![Input::PeerGone]
+            }),
         }
     }
 
@@ -149,7 +154,12 @@ impl PeerLink {
         let reader = tokio::spawn(read(number, read_half, self.events.clone())).abort_handle();
         let writing = tokio::spawn(write(number, write_half, queued, self.events.clone()));
         let writer = writing.abort_handle();
-        self.connection = Some(Connection { number, frames, reader, writer });
+        self.connection = Some(Connection {
+            number,
+            frames,
+            reader,
+            writer,
+        });
     }
 }
 
@@ -164,7 +174,9 @@ async fn listen(local: SocketAddr, endpoint: TlsEndpoint, events: mpsc::Sender<E
             tokio::spawn(async move {
                 match endpoint.accept(tcp).await {
                     Ok(peer) => {
-                        let _ = events.send(Event::Peer(PeerEvent::Up(Box::new(peer)))).await;
+                        let _ = events
+                            .send(Event::Peer(PeerEvent::Up(Box::new(peer))))
+                            .await;
                     }
                     Err(error) => eprintln!("bulk connection refused: {error}"),
                 }
@@ -183,7 +195,11 @@ async fn dialler(
     while dial.wait_for(|dial| *dial).await.is_ok() {
         if let Some(peer) = dial_all(&links, &endpoint).await {
             dial.mark_unchanged();
-            if events.send(Event::Peer(PeerEvent::Up(Box::new(peer)))).await.is_err() {
+            if events
+                .send(Event::Peer(PeerEvent::Up(Box::new(peer))))
+                .await
+                .is_err()
+            {
                 return;
             }
             // The loop takes the connection up, or drops it because it is not wanted any more.
@@ -212,11 +228,7 @@ async fn dial_all(
     None
 }
 
-async fn read<S: AsyncRead>(
-    number: u64,
-    mut half: ReadHalf<S>,
-    events: mpsc::Sender<Event>,
-) {
+async fn read<S: AsyncRead>(number: u64, mut half: ReadHalf<S>, events: mpsc::Sender<Event>) {
     let mut buffer = FrameBuffer::new(Channel::Broker);
     let mut bytes = vec![0; READ_BYTES];
     'connection: loop {
@@ -262,7 +274,11 @@ async fn write<S: AsyncWrite>(
         if half.write_all(&bytes).await.is_err() || half.flush().await.is_err() {
             break;
         }
-        if events.send(Event::Peer(PeerEvent::Written(number, count))).await.is_err() {
+        if events
+            .send(Event::Peer(PeerEvent::Written(number, count)))
+            .await
+            .is_err()
+        {
             return;
         }
     }
