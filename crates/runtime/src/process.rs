@@ -249,3 +249,6 @@ pub fn lock_memory() -> Result<(), String> {
     rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)
         .map_err(|errno| format!("locking memory refused: {errno}"))
 }
+
+#[cfg(test)]
+mod tests;
