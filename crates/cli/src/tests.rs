@@ -1,6 +1,6 @@
 use model::{
-    Action, Attribute, Condition, Field, InspectedProtocol, MatchCriteria, ModuleNumber,
-    ObjectName, PairId, Role, Side, Test, Value,
+    Action, Attribute, Condition, Field, MatchCriteria, ModuleNumber, ObjectName, PairId, Role,
+    Side, Test, Value,
 };
 use proptest::prelude::*;
 
@@ -280,10 +280,10 @@ fn lines_of_configuration() {
         ),
         (
             &rule,
-            "action 10 inspect ftp",
+            "action 10 reset",
             Statement::Rule(RuleLine::Set {
                 number: 10,
-                action: Action::Inspect(InspectedProtocol::Ftp),
+                action: Action::Reset,
             }),
         ),
         (&rule, "no action 10", Statement::Rule(RuleLine::Remove(10))),
@@ -354,6 +354,7 @@ fn lines_that_mean_nothing_are_refused() {
         "condition 1 net.port eq 80",
         "action 10 permit now",
         "action 10 allow",
+        "action 10 inspect ftp",
     ] {
         assert!(in_mode(&rule, line).is_err(), "{line}");
     }

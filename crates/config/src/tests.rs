@@ -453,7 +453,7 @@ fn any_line() -> impl Strategy<Value = String> {
             .prop_map(|(n, attribute, test)| format!("condition {n} {attribute} {test}")),
         2 => (1u8..4, attribute, test)
             .prop_map(|(n, attribute, test)| format!("match {n} {attribute} {test}")),
-        2 => (1u8..4, prop::sample::select(vec!["permit", "drop", "log", "inspect ftp"]))
+        2 => (1u8..4, prop::sample::select(vec!["permit", "drop", "log", "reset"]))
             .prop_map(|(n, action)| format!("action {n} {action}")),
         2 => (any_name(), 1u8..4).prop_map(|(name, n)| format!("rule {name} order {n}")),
         1 => (1u8..4, prop::sample::select(vec!["condition", "match", "action"]))

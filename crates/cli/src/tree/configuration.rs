@@ -16,8 +16,8 @@
 //! Each has a `no` form that needs only what identifies it.
 
 use model::{
-    Action, Attribute, Condition, Field, InspectedProtocol, MatchCriteria, OBJECT_NAME_MAX_BYTES,
-    PairId, Side, Test, Value,
+    Action, Attribute, Condition, Field, MatchCriteria, OBJECT_NAME_MAX_BYTES, PairId, Side, Test,
+    Value,
 };
 
 use super::{BadWord, Build, Node, Token, Words, address, keyword, name, number};
@@ -275,54 +275,37 @@ fn no_condition() -> Node {
     )
 }
 
+/// `inspect` is not offered: a rule that says so must not merely permit, and there is no inspector
+/// on the data path yet.
 fn action() -> Node {
-    let plain = [
+    let actions = [
         ("drop", "Drop"),
         ("log", "Log"),
         ("permit", "Permit"),
         ("reset", "Reset TCP"),
     ];
-    let inspected = [
-        InspectedProtocol::Ftp,
-        InspectedProtocol::Rsh,
-        InspectedProtocol::Tftp,
-    ];
-    let inspect = keyword("inspect", "Permit, and follow the protocol")
-        .named("action")
-        .then_all(inspected.map(|protocol| {
-            keyword(protocol.keyword(), "This protocol")
-                .named("protocol")
-                .ends(action_of)
-        }));
     keyword("action", "What is done").then(
-        number("number", 1, NUMBER_MAX, "Number of the action")
-            .then_all(plain.map(|(word, help)| keyword(word, help).named("action").ends(action_of)))
-            .then(inspect),
+        number("number", 1, NUMBER_MAX, "Number of the action").then_all(
+            actions.map(|(word, help)| keyword(word, help).named("action").ends(action_of)),
+        ),
     )
 }
 
 fn action_of(words: &Words) -> Result<Command, BadWord> {
-    let bad = |label| BadWord {
-        label,
-        message: "is not known".to_owned(),
-    };
     let action = match words.required("action")? {
         "drop" => Action::Drop,
         "log" => Action::Log,
         "permit" => Action::Permit,
         "reset" => Action::Reset,
-        "inspect" => Action::Inspect(match words.required("protocol")? {
-            "ftp" => InspectedProtocol::Ftp,
-            "rsh" => InspectedProtocol::Rsh,
-            "tftp" => InspectedProtocol::Tftp,
-            _ => return Err(bad("protocol")),
-        }),
-        _ => return Err(bad("action")),
+        _ => {
+            return Err(BadWord {
+                label: "action",
+                message: "is not known".to_owned(),
+            });
+        }
     };
-    statement(Statement::Rule(RuleLine::Set {
-        number: words.number("number")?,
-        action,
-    }))
+    let number = words.number("number")?;
+    statement(Statement::Rule(RuleLine::Set { number, action }))
 }
 
 /// What an object group may group: zones have none, they are sets already.
