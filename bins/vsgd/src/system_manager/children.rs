@@ -63,7 +63,6 @@ pub(super) struct Children {
     configuration_file: PathBuf,
     events: mpsc::Sender<Event>,
     running: BTreeMap<ServiceName, Child>,
-    start_counts: BTreeMap<ServiceName, u32>,
     runs: RunNumber,
 }
 
@@ -73,7 +72,6 @@ impl Children {
             configuration_file,
             events,
             running: BTreeMap::new(),
-            start_counts: BTreeMap::new(),
             runs: 0,
         }
     }
@@ -120,7 +118,6 @@ impl Children {
             tasks,
         };
         self.running.insert(service, child);
-        *self.start_counts.entry(service).or_default() += 1;
         Ok(host_pid)
     }
 
@@ -182,16 +179,6 @@ impl Children {
     /// Whether none runs.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
-    }
-
-    /// Host PID of a running service.
-    pub(super) fn host_pid(&self, service: ServiceName) -> Option<u32> {
-        self.running.get(&service).map(|child| child.host_pid)
-    }
-
-    /// Times a service was started since the node's start.
-    pub(super) fn start_count(&self, service: ServiceName) -> u32 {
-        self.start_counts.get(&service).copied().unwrap_or(0)
     }
 }
 

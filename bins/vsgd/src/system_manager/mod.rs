@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use model::{Incarnation, NodeKey, ServiceName, Time};
+use model::{Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
 use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
 use redundancy::{NodeRecord, RESET_REASONS_MAX, Timing};
 use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
@@ -167,9 +167,11 @@ impl Manager {
             incarnation: Incarnation(entropy::draw()?),
             node: key,
             links: configuration.links.len() as u8,
+            // The store's own process tells it as soon as it has read its files.
+            history: (Epoch::default(), Lsn(0)),
         };
         let mut manager = Self {
-            supervisor: Supervisor::new(clock::now(), start),
+            supervisor: Supervisor::new(start),
             inputs: VecDeque::new(),
             heartbeats,
             children: Children::new(file.to_owned(), events.clone()),
@@ -362,7 +364,7 @@ impl Manager {
                     return Ok(self.heartbeats.ask_status(self.next_question)?);
                 }
             }
-            Ask::Processes => Answer::Processes(processes::rows(&self.children)),
+            Ask::Processes => Answer::Processes(processes::rows(&self.supervisor)),
             Ask::Logging { lines } => Answer::Logging(self.log.last(usize::from(*lines))),
             Ask::RedundancyStatus
             | Ask::Switchover

@@ -1,30 +1,25 @@
 //! The rows of `show processes`, from `/proc`.
 
-use model::ServiceName;
+use node::supervisor::{Row, Supervisor};
 use wire::supervision::Process;
 
-use super::children::Children;
-
-/// Own row first, then the services in the order of their names; those that do not run at the
-/// end, as the original shows them.
-pub(super) fn rows(children: &Children) -> Vec<Process> {
-    let mut services = ServiceName::ALL;
-    services.sort_by_key(|service| (children.host_pid(*service).is_none(), service.as_str()));
+/// Our own row first, then the services that run, then those that do not, as the original shows
+/// them.
+pub(super) fn rows(supervisor: &Supervisor) -> Vec<Process> {
+    let mut services: Vec<Row> = supervisor.rows().collect();
+    services.sort_by_key(|row| (row.state.pid().is_none(), row.service.as_str()));
     let mut rows = vec![running("sysmgr", own_host_pid(), 1)];
-    rows.extend(services.iter().map(|service| {
-        let start_count = children.start_count(*service);
-        match children.host_pid(*service) {
-            Some(pid) => running(service.as_str(), Some(pid), start_count),
-            None => Process {
-                pid: None,
-                // Everything in the list should run.
-                state: if start_count > 0 { "ER" } else { "NR" }.to_owned(),
-                pc: None,
-                start_count,
-                tty: None,
-                name: service.as_str().to_owned(),
-            },
-        }
+    rows.extend(services.iter().map(|row| match row.state.pid() {
+        Some(pid) => running(row.service.as_str(), Some(pid), row.start_count),
+        None => Process {
+            pid: None,
+            // "Should be running but is not", or not started yet (the original's legend).
+            state: if row.start_count > 0 { "ER" } else { "NR" }.to_owned(),
+            pc: None,
+            start_count: row.start_count,
+            tty: None,
+            name: row.service.as_str().to_owned(),
+        },
     }));
     rows
 }
