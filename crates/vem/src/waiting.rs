@@ -20,9 +20,10 @@ use crate::types::{Flow, FlowId, PortIndex, SlotId};
 pub const HELD_PER_PORT_MAX: u32 = 4096;
 /// Most bytes a port holds, so that large GSO packets cannot take the host's memory.
 pub const HELD_BYTES_PER_PORT_MAX: u32 = 16 << 20;
-/// Most packets one flow holds: a quarter of a second of a 1 kHz flow. Further ones are dropped and
-/// counted, so that one talkative flow leaves room for others.
-pub const HELD_PER_FLOW_MAX: usize = 256;
+/// Most packets one flow holds: a second of a 1 kHz flow, more than a takeover at the default
+/// profile lasts. Further ones are dropped and counted, so that a talkative flow leaves room for
+/// others.
+pub const HELD_PER_FLOW_MAX: usize = 1024;
 /// How long a flow waits for a verdict before its port's fail mode decides: above the longest
 /// takeover (vm-safe profile, 3 s), below the kernel's limit for undecided entries (30 s).
 pub const HOLD_LIMIT: Duration = Duration::from_secs(10);
