@@ -368,6 +368,3 @@ impl Service for Cfgmgr {
         self.checkpoint.next_deadline()
     }
 }
-
-#[cfg(test)]
-mod tests;

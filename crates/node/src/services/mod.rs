@@ -16,3 +16,6 @@ pub mod policy_engine;
 pub mod pss;
 pub mod vem_mgr;
 pub mod vshd;
+
+#[cfg(test)]
+mod tests;

@@ -526,6 +526,3 @@ impl Service for PolicyEngine {
         .min()
     }
 }
-
-#[cfg(test)]
-mod tests;

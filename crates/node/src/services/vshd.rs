@@ -556,6 +556,3 @@ impl Service for Vshd {
             .min()
     }
 }
-
-#[cfg(test)]
-mod tests;
