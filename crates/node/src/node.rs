@@ -1,0 +1,646 @@
+//! One gateway in one value: the System Manager, the broker, the store and the services, their
+//! outputs routed to each other's inputs as the processes do it.
+//!
+//! The same types as `vsgd` runs, without its sockets: what takes time in reality (a disk, a
+//! network, the start of a process) is an output here, answered by an input. What passes between
+//! two processes of a node passes at once and in order. A process that dies loses its value; its
+//! sockets close, and what was in flight to it is gone. The broker's and the store's own
+//! acknowledgement windows work as in reality.
+//!
+//! Not modelled: the guardian (its gasp is the driver's), signals that stop a single process,
+//! partial reads, and the threads beside a process's loop.
+
+mod input;
+mod output;
+mod process;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{Epoch, LinkId, ServiceName, Slot, Time};
+use mts::{ClientId, Input as BrokerInput, Output as BrokerOutput};
+use pss::{Storage, StorageError};
+use redundancy::HeartbeatPath;
+use sysmgr::ExitStatus;
+use wire::broker::BrokerFrame;
+use wire::heartbeat::Datagram;
+use wire::supervision::{
+    Answer, Ask, FromService, Posture, Process as ProcessRow, RedundancyStatus, ToService,
+};
+
+use crate::service::{ServiceInput, ServiceOutput};
+use crate::services::pss::Pss;
+use crate::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
+
+pub use input::NodeInput;
+pub use output::NodeOutput;
+use process::{Body, Process};
+
+/// Steps of one turn: a turn that takes more is a loop between services, and a bug.
+const STEPS_MAX: u32 = 1_000_000;
+
+/// Where a node's store lives: opened anew for each process of `pss`.
+pub trait Disks: core::fmt::Debug + Send {
+    /// The durable storage and the volatile one.
+    ///
+    /// # Errors
+    /// When they cannot be opened; the process of `pss` then ends.
+    fn open(&mut self) -> Result<(Box<dyn Storage>, Box<dyn Storage>), StorageError>;
+}
+
+/// Something that happens inside the node.
+#[derive(Debug)]
+enum Step {
+    Supervisor(SupervisorInput),
+    Service(ServiceName, ServiceInput),
+    Broker(BrokerInput),
+    Exit(ServiceName, ExitStatus),
+}
+
+/// A gateway. See the module.
+#[derive(Debug)]
+pub struct Node {
+    supervisor: Supervisor,
+    path: HeartbeatPath,
+    disks: Box<dyn Disks>,
+    name: String,
+    processes: BTreeMap<ServiceName, Process>,
+    bulk_connected: bool,
+    steps: VecDeque<Step>,
+    outputs: VecDeque<NodeOutput>,
+    posture: Option<Posture>,
+}
+
+impl Node {
+    /// A node whose System Manager has just started.
+    #[must_use]
+    pub fn new(now: Time, start: Start, disks: Box<dyn Disks>) -> Self {
+        let path = HeartbeatPath::new(now, start.links);
+        let name = start.record.role.slot().to_string();
+        Self {
+            supervisor: Supervisor::new(start),
+            path,
+            disks,
+            name,
+            processes: BTreeMap::new(),
+            bulk_connected: false,
+            steps: VecDeque::new(),
+            outputs: VecDeque::new(),
+            posture: None,
+        }
+    }
+
+    /// Tells it what happened.
+    pub fn handle(&mut self, now: Time, input: NodeInput) {
+        self.take(now, input);
+        self.ticks(now);
+        let mut steps = 0;
+        while let Some(step) = self.steps.pop_front() {
+            steps += 1;
+            assert!(
+                steps < STEPS_MAX,
+                "the services of a node keep each other busy for ever"
+            );
+            self.step(now, step);
+        }
+        self.path.main_loop_turned(now);
+        while let Some((link, datagram)) = self.path.poll_send(now) {
+            self.outputs
+                .push_back(NodeOutput::Datagram { link, datagram });
+        }
+    }
+
+    /// What is to be done next, in order.
+    pub fn poll_output(&mut self) -> Option<NodeOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When it wants [`NodeInput::Tick`].
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        let processes = self.processes.values().filter_map(Process::next_deadline);
+        let supervisor = self.supervisor.next_deadline();
+        processes
+            .chain(supervisor)
+            .fold(self.path.next_deadline(), Ord::min)
+    }
+
+    /// The epoch under which it acts, if it does.
+    #[must_use]
+    pub fn acting(&self) -> Option<Epoch> {
+        self.supervisor.acting()
+    }
+
+    /// True while it could take over at once.
+    #[must_use]
+    pub fn is_stable_standby(&self) -> bool {
+        self.supervisor.is_stable_standby()
+    }
+
+    /// `show system redundancy status`.
+    #[must_use]
+    pub fn status(&self, now: Time) -> RedundancyStatus {
+        self.supervisor.status(now)
+    }
+
+    /// The System Manager, to look at.
+    #[must_use]
+    pub const fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// The store, while its process runs.
+    #[must_use]
+    pub fn store(&self) -> Option<&pss::Store> {
+        match &self.processes.get(&ServiceName::Pss)?.body {
+            Body::Pss(pss) => Some(pss.store()),
+            Body::Mts(_) | Body::Service(_) => None,
+        }
+    }
+
+    /// Whether a service's process runs.
+    #[must_use]
+    pub fn runs(&self, service: ServiceName) -> bool {
+        self.processes.contains_key(&service)
+    }
+
+    /// Checks the invariants of everything in it.
+    ///
+    /// # Errors
+    /// The first that does not hold, in words.
+    pub fn check(&self) -> Result<(), String> {
+        self.supervisor.check()?;
+        self.processes
+            .values()
+            .try_for_each(|process| match &process.body {
+                Body::Mts(broker) => broker.check(),
+                Body::Pss(pss) => pss.store().check(),
+                Body::Service(_) => Ok(()),
+            })
+    }
+
+    // ---- from outside
+
+    fn take(&mut self, now: Time, input: NodeInput) {
+        match input {
+            NodeInput::Tick => {}
+            NodeInput::Datagram { link, datagram } => self.datagram(now, link, datagram),
+            NodeInput::ControlConnected => self.supervise(SupervisorInput::PeerConnected),
+            NodeInput::ControlGone => self.supervise(SupervisorInput::PeerDisconnected),
+            NodeInput::Control(message) => self.supervise(SupervisorInput::Control(message)),
+            NodeInput::BulkConnected => {
+                self.bulk_connected = self.runs(ServiceName::Mts);
+                self.steps
+                    .push_back(Step::Broker(BrokerInput::PeerConnected));
+            }
+            NodeInput::BulkGone => {
+                self.bulk_connected = false;
+                self.steps.push_back(Step::Broker(BrokerInput::PeerGone));
+            }
+            NodeInput::Bulk(frame) => {
+                self.steps
+                    .push_back(Step::Broker(BrokerInput::PeerFrame(frame)));
+            }
+            NodeInput::Persisted { write } => self.supervise(SupervisorInput::Persisted { write }),
+            NodeInput::PersistFailed { write } => {
+                self.supervise(SupervisorInput::PersistFailed { write });
+            }
+            NodeInput::Spawned { service, pid } => self.spawned(now, service, pid),
+            NodeInput::SpawnFailed { service, error } => {
+                self.supervise(SupervisorInput::SpawnFailed { service, error });
+            }
+            NodeInput::Kill { service } => {
+                self.steps
+                    .push_back(Step::Exit(service, ExitStatus::Signal(9)));
+            }
+            NodeInput::RunWork { pid, work } => self.run_work(now, pid, work),
+            NodeInput::Vem { connection, event } => {
+                let input = ServiceInput::Vem { connection, event };
+                self.steps
+                    .push_back(Step::Service(ServiceName::VemMgr, input));
+            }
+            NodeInput::Shell { session, event } => {
+                let input = ServiceInput::Shell { session, event };
+                self.steps
+                    .push_back(Step::Service(ServiceName::Vshd, input));
+            }
+        }
+    }
+
+    fn supervise(&mut self, input: SupervisorInput) {
+        self.steps.push_back(Step::Supervisor(input));
+    }
+
+    fn datagram(&mut self, now: Time, link: LinkId, datagram: Datagram) {
+        match datagram {
+            Datagram::Heartbeat(frame) => {
+                let Some(received) = self.path.received(now, link, &frame) else {
+                    return;
+                };
+                self.supervise(SupervisorInput::Heartbeat {
+                    link,
+                    content: frame.content,
+                    peer_hold_time: received.peer_hold_time,
+                    echo: received.echo,
+                });
+            }
+            Datagram::Gasp(gasp) => {
+                let datagram = Datagram::GaspHeard(gasp.clone());
+                self.outputs
+                    .push_back(NodeOutput::Datagram { link, datagram });
+                self.supervise(SupervisorInput::Gasp(gasp));
+            }
+            Datagram::GaspHeard(gasp) => {
+                if self.path.gasp_heard(&gasp) {
+                    self.supervise(SupervisorInput::GaspHeard(gasp));
+                }
+            }
+        }
+    }
+
+    fn spawned(&mut self, now: Time, service: ServiceName, pid: u32) {
+        let body = match service {
+            ServiceName::Mts => Ok(Body::broker()),
+            ServiceName::Pss => self
+                .disks
+                .open()
+                .and_then(|(persistent, volatile)| Pss::open(persistent, volatile))
+                .map(|(pss, _)| Body::Pss(Box::new(pss))),
+            ServiceName::PolicyEngine
+            | ServiceName::VemMgr
+            | ServiceName::Cfgmgr
+            | ServiceName::Vshd => Ok(Body::service(now, service, &self.name)),
+        };
+        self.supervise(SupervisorInput::Spawned { service, pid });
+        self.processes.remove(&service);
+        match body {
+            Ok(body) => {
+                self.processes.insert(service, Process::new(now, pid, body));
+            }
+            Err(_) => {
+                let status = ExitStatus::Code(1);
+                self.supervise(SupervisorInput::Exited {
+                    service,
+                    pid,
+                    status,
+                });
+                return;
+            }
+        }
+        let message = FromService::Handshake { service };
+        self.supervise(SupervisorInput::FromService { service, message });
+        self.steps
+            .push_back(Step::Service(service, ServiceInput::Start));
+        if service == ServiceName::VemMgr {
+            self.outputs.push_back(NodeOutput::VemsListen(true));
+        }
+        if service == ServiceName::Mts {
+            self.outputs.push_back(NodeOutput::BulkListens(true));
+            let others: Vec<ServiceName> = self.processes.keys().copied().collect();
+            others
+                .into_iter()
+                .for_each(|other| self.connect_to_broker(other));
+        } else {
+            self.connect_to_broker(service);
+        }
+    }
+
+    fn connect_to_broker(&mut self, service: ServiceName) {
+        if service == ServiceName::Mts || !self.runs(ServiceName::Mts) {
+            return;
+        }
+        let Some(process) = self.processes.get(&service) else {
+            return;
+        };
+        let client = process.client();
+        let frame = BrokerFrame::Bind(service);
+        self.steps
+            .push_back(Step::Broker(BrokerInput::ClientConnected { client }));
+        self.steps
+            .push_back(Step::Broker(BrokerInput::ClientFrame { client, frame }));
+        self.steps
+            .push_back(Step::Service(service, ServiceInput::BrokerConnected));
+    }
+
+    fn run_work(&mut self, now: Time, pid: u32, work: u64) {
+        let Some(process) = self.processes.get_mut(&ServiceName::Pss) else {
+            return;
+        };
+        if process.pid != pid {
+            return; // Its process has died; whether the disk got it is the disk's secret.
+        }
+        let Some(taken) = process.works.remove(&work) else {
+            return;
+        };
+        let result = taken.run().map_err(|error| error.to_string());
+        if let Body::Pss(pss) = &mut process.body {
+            pss.work_done(now, work, result);
+        }
+        self.drain_service(ServiceName::Pss);
+    }
+
+    fn ticks(&mut self, now: Time) {
+        if self.supervisor.next_deadline().is_some_and(|at| at <= now) {
+            self.supervise(SupervisorInput::Tick);
+        }
+        for (service, process) in &mut self.processes {
+            if let Some(turns) = process.beat(now) {
+                let service = *service;
+                let message = FromService::Heartbeat { turns };
+                let input = SupervisorInput::FromService { service, message };
+                self.steps.push_back(Step::Supervisor(input));
+            }
+            if process.is_due(now) {
+                self.steps.push_back(match &process.body {
+                    Body::Mts(_) => Step::Broker(BrokerInput::Tick),
+                    Body::Pss(_) | Body::Service(_) => Step::Service(*service, ServiceInput::Tick),
+                });
+            }
+        }
+    }
+
+    // ---- inside
+
+    fn step(&mut self, now: Time, step: Step) {
+        match step {
+            Step::Supervisor(input) => {
+                self.supervisor.handle(now, input);
+                while let Some(output) = self.supervisor.poll_output() {
+                    self.from_supervisor(now, output);
+                }
+            }
+            Step::Service(service, input) => {
+                let Some(process) = self.processes.get_mut(&service) else {
+                    return;
+                };
+                process.handle(now, input);
+                self.drain_service(service);
+            }
+            Step::Broker(input) => {
+                let Some(broker) = Self::broker(&mut self.processes) else {
+                    return;
+                };
+                broker.handle(now, input);
+                let mut outputs = Vec::new();
+                while let Some(output) = broker.poll_output() {
+                    outputs.push(output);
+                }
+                outputs
+                    .into_iter()
+                    .for_each(|output| self.from_broker(output));
+            }
+            Step::Exit(service, status) => self.exited(service, status),
+        }
+    }
+
+    fn broker(processes: &mut BTreeMap<ServiceName, Process>) -> Option<&mut mts::Broker> {
+        match &mut processes.get_mut(&ServiceName::Mts)?.body {
+            Body::Mts(broker) => Some(broker),
+            Body::Pss(_) | Body::Service(_) => None,
+        }
+    }
+
+    fn exited(&mut self, service: ServiceName, status: ExitStatus) {
+        let Some(process) = self.processes.remove(&service) else {
+            return;
+        };
+        let pid = process.pid;
+        self.supervise(SupervisorInput::Exited {
+            service,
+            pid,
+            status,
+        });
+        match service {
+            ServiceName::Mts => {
+                self.bulk_connected = false;
+                self.outputs.push_back(NodeOutput::BulkListens(false));
+                for other in self.processes.keys() {
+                    self.steps
+                        .push_back(Step::Service(*other, ServiceInput::BrokerLost));
+                }
+            }
+            ServiceName::VemMgr => self.outputs.push_back(NodeOutput::VemsListen(false)),
+            ServiceName::Vshd => self.outputs.push_back(NodeOutput::ShellsGone),
+            ServiceName::Pss | ServiceName::PolicyEngine | ServiceName::Cfgmgr => {}
+        }
+        let client = ClientId(u64::from(pid));
+        self.steps
+            .push_back(Step::Broker(BrokerInput::ClientGone { client }));
+    }
+
+    fn from_supervisor(&mut self, now: Time, output: SupervisorOutput) {
+        match output {
+            SupervisorOutput::Spawn { service } => {
+                self.outputs.push_back(NodeOutput::Spawn { service });
+            }
+            SupervisorOutput::Kill { service } => {
+                self.steps
+                    .push_back(Step::Exit(service, ExitStatus::Signal(9)));
+            }
+            SupervisorOutput::ToService { service, message } => self.to_service(service, message),
+            SupervisorOutput::HeartbeatContent(content) => self.path.set_content(now, content),
+            SupervisorOutput::HeartbeatTiming {
+                interval_ms,
+                misses,
+            } => {
+                self.path.set_timing(now, interval_ms, misses);
+            }
+            SupervisorOutput::Control(message) => {
+                self.outputs.push_back(NodeOutput::Control(message));
+            }
+            SupervisorOutput::Gasp(gasp) => self.path.start_gasp(now, gasp),
+            SupervisorOutput::SealGasp(gasp) => {
+                self.outputs.push_back(NodeOutput::SealGasp(gasp));
+            }
+            SupervisorOutput::Persist { write, record } => {
+                self.outputs
+                    .push_back(NodeOutput::Persist { write, record });
+            }
+            SupervisorOutput::Log(record) => self.log(record),
+            SupervisorOutput::Reset { reason } => {
+                self.outputs.push_back(NodeOutput::Reset { reason });
+            }
+            SupervisorOutput::Activated { epoch } => {
+                self.outputs.push_back(NodeOutput::Activated { epoch });
+            }
+            SupervisorOutput::Query {
+                service,
+                question,
+                ask,
+            } => {
+                let answer = self.answer(now, &ask);
+                let input = ServiceInput::Answer { question, answer };
+                self.steps.push_back(Step::Service(service, input));
+            }
+        }
+    }
+
+    fn answer(&self, now: Time, ask: &Ask) -> Answer {
+        match ask {
+            Ask::HeartbeatStatus => Answer::HeartbeatStatus(self.path.status(now, &[], Ok(()))),
+            Ask::Processes => Answer::Processes(
+                self.processes
+                    .iter()
+                    .map(|(service, process)| ProcessRow {
+                        pid: Some(process.pid),
+                        state: "S".to_owned(),
+                        pc: None,
+                        start_count: 1,
+                        tty: None,
+                        name: service.to_string(),
+                    })
+                    .collect(),
+            ),
+            Ask::Logging { .. } => Answer::Logging(Vec::new()),
+            Ask::RedundancyStatus
+            | Ask::Switchover
+            | Ask::SetRole(_)
+            | Ask::SetPairId(_)
+            | Ask::SetHeartbeat { .. }
+            | Ask::Reload
+            | Ask::ForceActive => Answer::Refused("asked of the wrong one".to_owned()),
+        }
+    }
+
+    fn log(&mut self, record: wire::log::LogRecord) {
+        self.outputs.push_back(NodeOutput::Log(record));
+    }
+
+    fn to_service(&mut self, service: ServiceName, message: ToService) {
+        if service == ServiceName::Mts {
+            return self.to_broker_process(message);
+        }
+        let input = match message {
+            ToService::Posture(posture) => {
+                self.posture = Some(posture.clone());
+                ServiceInput::Posture(posture)
+            }
+            ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
+            ToService::Console(line) => ServiceInput::Console(line),
+            ToService::Stop => {
+                self.steps
+                    .push_back(Step::Service(service, ServiceInput::Stop));
+                self.steps
+                    .push_back(Step::Exit(service, ExitStatus::Code(0)));
+                return;
+            }
+        };
+        self.steps.push_back(Step::Service(service, input));
+    }
+
+    /// The process of `mts` has no more of a service than this.
+    fn to_broker_process(&mut self, message: ToService) {
+        match message {
+            ToService::Posture(posture) => {
+                let sequence = posture.sequence;
+                self.steps
+                    .push_back(Step::Broker(BrokerInput::Posture(posture.activity)));
+                let service = ServiceName::Mts;
+                let message = FromService::Applied { sequence };
+                self.supervise(SupervisorInput::FromService { service, message });
+            }
+            ToService::Stop => {
+                self.steps
+                    .push_back(Step::Exit(ServiceName::Mts, ExitStatus::Code(0)));
+            }
+            ToService::Answer { .. } | ToService::Console(_) => {}
+        }
+    }
+
+    fn drain_service(&mut self, service: ServiceName) {
+        let Some(process) = self.processes.get_mut(&service) else {
+            return;
+        };
+        let pid = process.pid;
+        let client = process.client();
+        let mut outputs = Vec::new();
+        while let Some(output) = process.poll_output() {
+            outputs.push(output);
+        }
+        let works = process.take_works();
+        let failed = process.failed();
+        for output in outputs {
+            match output {
+                ServiceOutput::Send(message) => {
+                    let frame = BrokerFrame::Message(message);
+                    self.steps
+                        .push_back(Step::Broker(BrokerInput::ClientFrame { client, frame }));
+                }
+                ServiceOutput::Supervision(FromService::Log(record)) => {
+                    let message = FromService::Log(record);
+                    self.supervise(SupervisorInput::FromService { service, message });
+                }
+                ServiceOutput::Supervision(message) => {
+                    self.supervise(SupervisorInput::FromService { service, message });
+                }
+                ServiceOutput::Vem {
+                    connection,
+                    message,
+                } => {
+                    self.outputs.push_back(NodeOutput::Vem {
+                        connection,
+                        message,
+                    });
+                }
+                ServiceOutput::CloseVem(connection) => {
+                    self.outputs.push_back(NodeOutput::CloseVem(connection));
+                }
+                ServiceOutput::Shell { session, message } => {
+                    self.outputs
+                        .push_back(NodeOutput::Shell { session, message });
+                }
+                ServiceOutput::CloseShell(session) => {
+                    self.outputs.push_back(NodeOutput::CloseShell(session));
+                }
+            }
+        }
+        for work in works {
+            self.outputs.push_back(NodeOutput::Work { pid, work });
+        }
+        if failed {
+            self.steps
+                .push_back(Step::Exit(service, ExitStatus::Code(1)));
+        }
+    }
+
+    fn from_broker(&mut self, output: BrokerOutput) {
+        match output {
+            BrokerOutput::ToClient { client, frame } => {
+                let found = self
+                    .processes
+                    .iter()
+                    .find(|(_, process)| process.client() == client);
+                let Some((service, _)) = found else { return };
+                let input = match frame {
+                    BrokerFrame::Message(message) => ServiceInput::Message(message),
+                    BrokerFrame::PeerConnected(connected) => ServiceInput::PeerBroker(connected),
+                    BrokerFrame::Bind(_) => return,
+                };
+                self.steps.push_back(Step::Service(*service, input));
+                let sent = BrokerInput::ClientSent { client, frames: 1 };
+                self.steps.push_back(Step::Broker(sent));
+            }
+            BrokerOutput::ToPeer(frame) => {
+                self.outputs.push_back(NodeOutput::Bulk(frame));
+                self.steps
+                    .push_back(Step::Broker(BrokerInput::PeerSent { frames: 1 }));
+            }
+            BrokerOutput::CloseClient { client, .. } => {
+                let found = self
+                    .processes
+                    .iter()
+                    .find(|(_, process)| process.client() == client);
+                if let Some((service, _)) = found {
+                    self.steps
+                        .push_back(Step::Service(*service, ServiceInput::BrokerLost));
+                }
+            }
+            BrokerOutput::ClosePeer { .. } => self.outputs.push_back(NodeOutput::CloseBulk),
+        }
+    }
+
+    /// Its place in the pair, as last told to the services.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        self.posture.as_ref().map(|posture| posture.slot)
+    }
+}
