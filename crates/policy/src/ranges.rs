@@ -1,6 +1,6 @@
 //! Sets of 32-bit numbers: what every condition on an address, a port or a protocol becomes.
 //!
-//! Invariant ([`Ranges::check`]): the ranges are in ascending order, none is empty, and none
+//! Invariant (`check`, in tests): the ranges are in ascending order, none is empty, and none
 //! touches the next, so that equal sets are equal values.
 
 use model::{Condition, Test};
