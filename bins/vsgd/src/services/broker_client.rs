@@ -53,9 +53,9 @@ impl BrokerClient {
         }
     }
 
-    /// Messages dropped because the broker was away or did not read.
-    pub(crate) const fn dropped(&self) -> u64 {
-        self.dropped
+    /// Messages dropped since the last look because the broker did not read.
+    pub(crate) fn take_dropped(&mut self) -> u64 {
+        core::mem::take(&mut self.dropped)
     }
 
     /// What happens next; also makes the connection. Cancellation loses nothing.
@@ -127,20 +127,14 @@ impl BrokerClient {
     /// Sends now, or queues while the broker does not read; while it is away the message is
     /// dropped.
     pub(crate) fn send(&mut self, message: Message) {
-        let Some(socket) = &self.socket else {
-            self.dropped += 1;
-            return;
-        };
+        let Some(socket) = &self.socket else { return };
         let frame = BrokerFrame::Message(message);
         if self.queue.is_empty() {
             match socket.try_send(Channel::Broker, &frame) {
                 Ok(()) => return,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 // The receiving side sees the end.
-                Err(_) => {
-                    self.dropped += 1;
-                    return;
-                }
+                Err(_) => return,
             }
         }
         if self.queue.len() < QUEUE_MAX {

@@ -9,7 +9,8 @@ use node::service::{Service, ServiceInput, ServiceOutput};
 use runtime::clock;
 use tokio::sync::mpsc;
 use wire::broker::BrokerFrame;
-use wire::supervision::ToService;
+use wire::log::LogRecord;
+use wire::supervision::{FromService, ToService};
 
 use super::broker_client::{BrokerClient, BrokerEvent};
 use super::supervision::Supervision;
@@ -57,6 +58,18 @@ pub(crate) async fn run<S: Service, E: Edge>(
                     | ServiceOutput::Shell { .. }
                     | ServiceOutput::CloseShell(_) => edge.perform(output),
                 }
+            }
+        }
+        if supervision.next_deadline() <= now {
+            let dropped = broker.take_dropped();
+            if dropped > 0 {
+                supervision.send(FromService::Log(LogRecord {
+                    facility: "MTS".to_owned(),
+                    severity: 4,
+                    mnemonic: "MTS_DROP".to_owned(),
+                    text: format!("{dropped} messages were dropped: the broker does not read"),
+                    service: Some(service.name()),
+                }))?;
             }
         }
         supervision.turn(now)?;
