@@ -6,7 +6,7 @@
 //! | [`command`] | what an operator can ask for, typed |
 //! | [`mode`] | where a session stands: exec, config and its sub-modes; the prompt |
 //! | [`tree`] | the command tree, as data: tokens, help, privilege, where each is allowed |
-//! | [`parse`] | words against the tree: abbreviations, errors with the caret, `?`, completion |
+//! | [`mod@parse`] | words against the tree: abbreviations, errors with the caret, `?`, completion |
 //! | [`pipe`] | `\| include`, `exclude`, `begin`, `count`, `json`, `no-more` |
 //! | [`answer`] | one struct for each `show`, with its text layout and its JSON |
 //!
