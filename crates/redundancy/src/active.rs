@@ -34,6 +34,11 @@ pub(crate) enum Mode {
     HandingOver(HandingOver),
 }
 
+/// A decision path that has answered canaries and answers none for this long (or the hold time,
+/// if that is longer) is stuck. Canaries are sent every 100 ms whether or not there is traffic, so
+/// idle is not stuck; a restart of the broker, which they pass through, takes less.
+const CANARY_SILENCE: Duration = Duration::from_secs(3);
+
 /// State of the node that leads.
 #[derive(Clone, Debug)]
 pub(crate) struct Active {
@@ -44,6 +49,10 @@ pub(crate) struct Active {
     pub(crate) leave: Leave,
     /// The posture whose application ends a takeover.
     over_at: Option<u64>,
+    /// Canaries finished when their count last grew, and when that was; `None` before the first.
+    canary: Option<(u64, Time)>,
+    /// Canaries finished before this epoch or the last interruption: they prove nothing.
+    canaries_before: u64,
     /// The other supervisor is known to be there, and was last seen stable.
     present: bool,
     stable: bool,
@@ -70,6 +79,8 @@ impl Active {
             mode: Mode::Acting,
             leave: Leave::new(epoch),
             over_at: took_over.map(|_| sequence),
+            canary: None,
+            canaries_before: ctx.canary,
             present: took_over.is_some(),
             stable: false,
         };
@@ -168,6 +179,8 @@ impl Active {
 
     /// This node was not run for `pause`. Without a grant nobody could take over meanwhile.
     pub(crate) fn paused(&mut self, now: Time, ctx: &mut Context, pause: Duration) {
+        // Nothing could be decided meanwhile.
+        (self.canary, self.canaries_before) = (None, ctx.canary);
         if pause <= ctx.hold_time() || !self.leave.outstanding() {
             return;
         }
@@ -315,10 +328,28 @@ impl Active {
             let reason = "a clone of this node was seen".to_owned();
             return Some(Step::Reset { reason, lost: true });
         }
+        if stable && self.decides_nothing(now, ctx) {
+            return Some(Step::Yield("the decision path is stuck".to_owned()));
+        }
         if stable && ctx.write_overdue(now) {
             return Some(Step::Yield("the node file cannot be written".to_owned()));
         }
         None
+    }
+
+    /// Canaries went through this epoch's decision path, and have stopped doing so.
+    fn decides_nothing(&mut self, now: Time, ctx: &Context) -> bool {
+        let judged = self.mode == Mode::Acting && ctx.health == ServicesHealth::Ready;
+        match self.canary {
+            _ if !judged => (self.canary, self.canaries_before) = (None, ctx.canary),
+            Some((count, since)) if count == ctx.canary => {
+                return now.since(since) >= CANARY_SILENCE.max(ctx.hold_time());
+            }
+            Some(_) => self.canary = Some((ctx.canary, now)),
+            None if ctx.canary > self.canaries_before => self.canary = Some((ctx.canary, now)),
+            None => {}
+        }
+        false
     }
 
     fn resolve_conflict(&self, ctx: &mut Context, verdict: Verdict, theirs: Epoch) -> Step {
@@ -379,6 +410,9 @@ impl Active {
 
     /// Log lines about the other supervisor.
     fn note_presence(&mut self, now: Time, ctx: &mut Context) {
+        if self.over_at.is_some() {
+            return;
+        }
         let module = ctx.slot().other().module().0;
         let follows = ctx
             .peer_says(now)

@@ -237,7 +237,7 @@ impl Core {
             return None;
         }
         if let ControlMessage::Hello(hello) = &message {
-            self.hello(hello.clone());
+            self.hello(now, hello.clone());
             return None;
         }
         if ctx.peer.fault.is_some() {
@@ -300,7 +300,7 @@ impl Core {
         }
     }
 
-    fn hello(&mut self, hello: wire::control::Hello) {
+    fn hello(&mut self, now: Time, hello: wire::control::Hello) {
         let ctx = &mut self.ctx;
         let theirs = (hello.role, hello.pair);
         let before = ctx.peer.fault.clone();
@@ -325,7 +325,7 @@ impl Core {
                 }
             }
         }
-        ctx.peer.greet(hello);
+        ctx.peer.greet(now, hello);
     }
 
     fn command(&mut self, now: Time, command: u64, kind: Command) -> Option<Step> {
@@ -395,7 +395,13 @@ impl Core {
 
     fn evaluate(&mut self, now: Time) -> Step {
         let ctx = &mut self.ctx;
-        ctx.greet(now, matches!(self.phase, Phase::Active(_)));
+        let active = match &self.phase {
+            Phase::Active(active) => active.state() == State::Active,
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {
+                false
+            }
+        };
+        ctx.greet(now, active);
         match &mut self.phase {
             Phase::Booting(booting) => booting.evaluate(now, ctx),
             Phase::Activating(activating) => activating.evaluate(now, ctx),

@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) connected: bool,
     /// What it said first on this connection.
     pub(crate) hello: Option<Hello>,
+    /// When it did.
+    hello_at: Time,
     content: Option<Content>,
     /// Our beat that its newest content answers.
     echo: Time,
@@ -40,6 +42,7 @@ impl Peer {
         Self {
             connected: false,
             hello: None,
+            hello_at: Time(0),
             content: None,
             echo: Time(0),
             incarnation: None,
@@ -78,8 +81,9 @@ impl Peer {
     }
 
     /// Takes in the first message of a connection.
-    pub(crate) fn greet(&mut self, hello: Hello) {
+    pub(crate) fn greet(&mut self, now: Time, hello: Hello) {
         if self.adopt(hello.incarnation) {
+            self.hello_at = now;
             self.hello = Some(hello);
         }
     }
@@ -133,6 +137,12 @@ impl Peer {
         self.content
             .as_ref()
             .filter(|_| self.fault.is_none() && !self.silent(now, our_hold_time))
+    }
+
+    /// The greeting, if it came after `since`, on a connection that stands, from our peer.
+    pub(crate) fn greeted_since(&self, since: Time) -> Option<&Hello> {
+        let counts = self.connected && self.fault.is_none() && self.hello_at > since;
+        self.hello.as_ref().filter(|_| counts)
     }
 
     /// True if what it says now was said after it had heard a beat that we sent after `since`.

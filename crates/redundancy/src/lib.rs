@@ -47,3 +47,6 @@ pub use heartbeat::{
 pub use input::{Command, Input, ServicesHealth, Start};
 pub use output::Output;
 pub use record::{NodeRecord, RESET_REASONS_MAX};
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,16 @@ pub(crate) fn judge(now: Time, ctx: &Context, epoch: Epoch, since: Time, acting:
         // still in force. A higher one needs no proof.
         acting && (content.epoch > epoch || ctx.peer.answered_since(since))
     });
-    match both.map(|content| content.epoch) {
+    // A node that greets as active, on a connection made since, is one too: the greeting may come
+    // before the first heartbeat.
+    let greets = ctx
+        .peer
+        .greeted_since(since)
+        .filter(|hello| acting && hello.active && ctx.peer_says(now).is_none());
+    let theirs = both
+        .map(|content| content.epoch)
+        .or(greets.map(|hello| hello.highest_epoch));
+    match theirs {
         Some(theirs) if theirs != epoch => match ctx.role {
             Role::Primary | Role::Standalone => Verdict::Resets(theirs),
             Role::Secondary => Verdict::Survives(theirs),

@@ -46,6 +46,8 @@ pub(crate) struct Standby {
     in_sync: Option<Time>,
     /// How the active has ended, if it said so.
     ended: Option<Ended>,
+    /// When it was last isolated.
+    isolated: Option<Time>,
     /// Last commit of the active, as it said.
     active_lsn: Lsn,
     /// Why it is not stable, or does not take over.
@@ -84,6 +86,7 @@ impl Standby {
             grant_stands: false,
             in_sync: None,
             ended: None,
+            isolated: None,
             active_lsn: Lsn(0),
             reason: String::new(),
             logged: String::new(),
@@ -271,9 +274,7 @@ impl Standby {
         let Some(epoch) = self.reserved(ctx) else {
             return Step::Stay;
         };
-        let vems = ctx.vems;
-        if ended == Ended::Silent && vems.registered > 0 && vems.connected == 0 {
-            self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
+        if ended == Ended::Silent && self.is_isolated(now, ctx) {
             return Step::Stay;
         }
         debug_assert!(self.is_stable(now, ctx), "T1");
@@ -289,6 +290,21 @@ impl Standby {
             );
         }
         Step::TakeOver(epoch, ended)
+    }
+
+    /// T3. When a VEM is reached again, the peer gets another hold time to be heard: whatever cut
+    /// this node off from both rarely heals towards both in the same instant.
+    fn is_isolated(&mut self, now: Time, ctx: &Context) -> bool {
+        if ctx.vems.registered > 0 && ctx.vems.connected == 0 {
+            self.isolated = Some(now);
+            self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
+        } else if self
+            .isolated
+            .is_some_and(|last| now.since(last) >= ctx.hold_time())
+        {
+            self.isolated = None;
+        }
+        self.isolated.is_some()
     }
 
     /// An unstable standby whose active has ended (chapter: "it tries to restart the pair").
