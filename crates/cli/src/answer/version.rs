@@ -13,7 +13,7 @@ pub struct Version {
     pub kernel: String,
     /// Seconds since the node's System Manager started.
     pub uptime_s: u64,
-    /// Why the node was last reset; `None` if it never was.
+    /// Why the node was last reset; `None` if that is not known, and then there is no line.
     pub last_reset: Option<String>,
 }
 
@@ -24,8 +24,7 @@ impl Version {
         format!(
             "Twinwall virtual security gateway\nLicensed under Apache-2.0\n\n\
              Software\n  gateway: version {}\n  kernel:  {}\n\n\
-             Device name: {}\nUptime is {} day(s), {} hour(s), {} minute(s), {} second(s)\n\
-             Last reset: {}\n",
+             Device name: {}\nUptime is {} day(s), {} hour(s), {} minute(s), {} second(s)\n{}",
             self.version,
             self.kernel,
             self.hostname,
@@ -33,7 +32,7 @@ impl Version {
             self.uptime_s / 3_600 % 24,
             self.uptime_s / 60 % 60,
             self.uptime_s % 60,
-            self.last_reset.as_deref().unwrap_or("never"),
+            self.last_reset.as_ref().map_or(String::new(), |why| format!("Last reset: {why}\n")),
         )
     }
 }

@@ -16,12 +16,13 @@
 //! - a change is answered after its commit, with the level that it reached: `replicated` is
 //!   waited for while the pair is redundant;
 //! - one change at a time: each is applied to the result of the one before;
-//! - at most [`QUEUE_MAX`] changes wait.
+//! - at most [`QUEUE_MAX`] changes wait;
+//! - a change that is asked for again under the same number is made once and answered again.
 
 use std::collections::VecDeque;
 
 use config::{Candidate, Configuration};
-use model::{Epoch, ServiceName, Time};
+use model::{Epoch, Sap, ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
 use wire::checkpoint::{Acknowledgement, Operation, VALUE_MAX_BYTES};
 use wire::service::{FromCfgmgr, ToCfgmgr};
@@ -37,6 +38,10 @@ use crate::service::{Service, ServiceInput, ServiceOutput};
 /// Changes that wait for the one in flight: one for each of the operators' sessions. One more is
 /// refused.
 pub const QUEUE_MAX: usize = 32;
+
+/// Answers to changes that are remembered, because a requester whose broker was lost asks again
+/// under the same number: one for each session, and as many before.
+const ANSWERED_MAX: usize = 64;
 
 /// A change that is being committed.
 #[derive(Debug)]
@@ -57,6 +62,7 @@ pub struct Cfgmgr {
     running: Option<Configuration>,
     queue: VecDeque<(Message, ToCfgmgr)>,
     in_flight: Option<InFlight>,
+    answered: VecDeque<(Sap, u64, FromCfgmgr)>,
 }
 
 impl Cfgmgr {
@@ -74,6 +80,7 @@ impl Cfgmgr {
             running: None,
             queue: VecDeque::new(),
             in_flight: None,
+            answered: VecDeque::new(),
         }
     }
 
@@ -101,14 +108,45 @@ impl Cfgmgr {
         match decode_body::<ToCfgmgr>(&message.body) {
             Ok(ToCfgmgr::Running) => self.show(&message, |mirror| &mirror.running),
             Ok(ToCfgmgr::Startup) => self.show(&message, |mirror| &mirror.startup),
-            Ok(change @ (ToCfgmgr::Apply { .. } | ToCfgmgr::Save)) => {
-                if self.queue.len() < QUEUE_MAX {
-                    self.queue.push_back((message, change));
-                } else {
-                    self.refuse(&message, "% Too many changes are waiting");
-                }
-            }
+            Ok(change @ (ToCfgmgr::Apply { .. } | ToCfgmgr::Save)) => self.change(message, change),
             Err(_) => self.refuse(&message, "% Not understood"),
+        }
+    }
+
+    fn change(&mut self, message: Message, change: ToCfgmgr) {
+        let (source, number) = (message.source, message.correlation);
+        let known = self
+            .answered
+            .iter()
+            .find(|(s, n, _)| (*s, *n) == (source, number));
+        if let Some((_, _, answer)) = known {
+            let answer = answer.clone();
+            self.out.respond(&message, &answer);
+            return;
+        }
+        let same = |other: &Message| (other.source, other.correlation) == (source, number);
+        let under_way = self
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| same(&in_flight.request))
+            || self.queue.iter().any(|(waiting, _)| same(waiting));
+        if under_way {
+            return;
+        }
+        if self.queue.len() < QUEUE_MAX {
+            self.queue.push_back((message, change));
+        } else {
+            self.refuse(&message, "% Too many changes are waiting");
+        }
+    }
+
+    /// Answers a change, and remembers it.
+    fn answer(&mut self, request: &Message, answer: FromCfgmgr) {
+        self.out.respond(request, &answer);
+        self.answered
+            .push_back((request.source, request.correlation, answer));
+        if self.answered.len() > ANSWERED_MAX {
+            self.answered.pop_front();
         }
     }
 
@@ -173,7 +211,7 @@ impl Cfgmgr {
             ToCfgmgr::Running | ToCfgmgr::Startup => return,
         };
         match operations {
-            Err(refused) => self.out.respond(&request, &refused),
+            Err(refused) => self.answer(&request, refused),
             Ok(operations) if operations.is_empty() => {
                 let reached = self.level();
                 self.out
@@ -233,7 +271,14 @@ impl Cfgmgr {
         if changed == *running {
             return Ok(Vec::new());
         }
-        let generation = next_generation(self.mirror.generation, epoch);
+        // A new number makes every host ask again for its flows: only a new policy is worth it.
+        let current = self.mirror.generation;
+        let same_policy = changed.policy == running.policy;
+        let generation = if same_policy {
+            current
+        } else {
+            next_generation(current, epoch)
+        };
         policy::compile(&changed.policy, generation)
             .map_err(|error| refused(format!("% {error}")))?;
         let text = changed.text();
@@ -284,18 +329,21 @@ impl Cfgmgr {
                     let Some(done) = self.in_flight.take() else {
                         continue;
                     };
-                    self.refuse(&done.request, &format!("% Not committed: {reason}"));
+                    let message = format!("% Not committed: {reason}");
+                    let refused = FromCfgmgr::Refused {
+                        line: 0,
+                        column: 0,
+                        message,
+                    };
+                    self.answer(&done.request, refused);
                 }
             }
         }
     }
 
     fn learn(&mut self, operations: &[Operation]) {
-        let generation = self.mirror.generation;
         self.mirror.apply(operations);
-        if self.mirror.generation != generation || !self.checkpoint.is_loaded(CONFIGURATION) {
-            self.running = None;
-        }
+        self.running = None;
     }
 
     fn apply_posture(&mut self) {

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `running` | text of the running configuration |
 //! | `startup` | text of the startup configuration |
-//! | `generation` | number of the running configuration, 8 bytes, big endian |
+//! | `generation` | number of its policy, 8 bytes, big endian |
 //!
 //! Invariant: `running` and `generation` change in one transaction, and the generation grows with
-//! every change, in the history of one active and across those of two: see [`next_generation`].
+//! every change of the policy, in the history of one active and across those of two: see
+//! [`next_generation`].
 
 use config::Configuration;
 use model::{Epoch, Generation, ServiceName};
@@ -29,7 +30,7 @@ const GENERATION: &[u8] = b"generation";
 /// sides.
 const PER_EPOCH: u64 = 1 << 20;
 
-/// The number of the configuration committed after `current`, under `epoch`.
+/// The number of the policy committed after `current`, under `epoch`.
 #[must_use]
 pub fn next_generation(current: Generation, epoch: Epoch) -> Generation {
     Generation(Ord::max(
@@ -45,7 +46,7 @@ pub struct ConfigurationMirror {
     pub running: String,
     /// The startup configuration; empty before the first save.
     pub startup: String,
-    /// Number of the running configuration; 0 before the first commit.
+    /// Number of the policy in the running configuration; 0 before the first.
     pub generation: Generation,
 }
 

@@ -57,6 +57,11 @@ impl Outbox {
         correlation
     }
 
+    /// Sends a request again under its number.
+    pub(crate) fn repeat<T: Serialize>(&mut self, to: ServiceName, correlation: u64, body: &T) {
+        self.message(to, Kind::Request, correlation, body);
+    }
+
     /// Sends a notification to a service of this node.
     pub(crate) fn notify<T: Serialize>(&mut self, to: ServiceName, body: &T) {
         self.message(to, Kind::Notification, 0, body);

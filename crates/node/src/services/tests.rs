@@ -60,18 +60,28 @@ fn led() -> Pair {
 #[test]
 fn a_committed_change_changes_the_decision_and_reaches_the_standby() {
     let mut pair = led();
-    assert_eq!(verdict(&mut pair, 0, 80), Some(Verdict::Drop), "what no rule permits is dropped");
+    assert_eq!(
+        verdict(&mut pair, 0, 80),
+        Some(Verdict::Drop),
+        "what no rule permits is dropped"
+    );
     let committed = apply(&mut pair, 0, ALLOW_80);
     let reached = Acknowledgement::Replicated;
     assert_eq!(committed, FromCfgmgr::Committed { reached });
     let told = pair.take_vem(0);
-    assert!(told.iter().any(|m| matches!(m, ToVem::Generation { .. })), "{told:?}");
+    assert!(
+        told.iter().any(|m| matches!(m, ToVem::Generation { .. })),
+        "{told:?}"
+    );
     assert_eq!(verdict(&mut pair, 0, 80), Some(Verdict::Permit));
     assert_eq!(verdict(&mut pair, 0, 81), Some(Verdict::Drop));
     let text = running(&mut pair, 0);
     assert_eq!(running(&mut pair, 1), text);
     let refused = apply(&mut pair, 1, ALLOW_80);
-    assert!(matches!(refused, FromCfgmgr::Refused { .. }), "the standby is not configured");
+    assert!(
+        matches!(refused, FromCfgmgr::Refused { .. }),
+        "the standby is not configured"
+    );
     assert_eq!(verdict(&mut pair, 1, 80), None, "nor does it decide");
 }
 
@@ -79,8 +89,19 @@ fn a_committed_change_changes_the_decision_and_reaches_the_standby() {
 fn a_session_with_a_wrong_line_changes_nothing() {
     let mut pair = led();
     let before = running(&mut pair, 0);
-    let refused = apply(&mut pair, 0, &["zone a", "rule r", "condition 1 src.zone.name eq b"]);
-    let FromCfgmgr::Refused { line, column, message } = refused else { panic!("{refused:?}") };
+    let refused = apply(
+        &mut pair,
+        0,
+        &["zone a", "rule r", "condition 1 src.zone.name eq b"],
+    );
+    let FromCfgmgr::Refused {
+        line,
+        column,
+        message,
+    } = refused
+    else {
+        panic!("{refused:?}")
+    };
     assert_eq!((line, column), (2, 29), "{message}");
     assert_eq!(running(&mut pair, 0), before);
 }
@@ -90,20 +111,37 @@ fn a_restart_of_any_borrowed_service_loses_nothing() {
     let mut pair = led();
     apply(&mut pair, 0, ALLOW_80);
     let text = running(&mut pair, 0);
-    for service in [ServiceName::Cfgmgr, ServiceName::Pss, ServiceName::Mts, ServiceName::Vshd] {
+    for service in [
+        ServiceName::Cfgmgr,
+        ServiceName::Pss,
+        ServiceName::Mts,
+        ServiceName::Vshd,
+    ] {
         pair.restart(0, service);
         pair.settle();
         assert_eq!(running(&mut pair, 0), text, "after a restart of {service}");
-        assert_eq!(verdict(&mut pair, 0, 80), Some(Verdict::Permit), "after {service}");
+        assert_eq!(
+            verdict(&mut pair, 0, 80),
+            Some(Verdict::Permit),
+            "after {service}"
+        );
     }
     let committed = apply(&mut pair, 0, &["hostname gate"]);
-    assert!(matches!(committed, FromCfgmgr::Committed { .. }), "{committed:?}");
+    assert!(
+        matches!(committed, FromCfgmgr::Committed { .. }),
+        "{committed:?}"
+    );
     assert!(running(&mut pair, 1).contains("hostname gate"));
     pair.restart(0, ServiceName::VemMgr);
     pair.connect_vem(0);
     pair.settle();
     let told = pair.take_vem(0);
-    assert!(told.contains(&ToVem::Welcome { module: ModuleNumber(3) }), "the same number");
+    assert!(
+        told.contains(&ToVem::Welcome {
+            module: ModuleNumber(3)
+        }),
+        "the same number"
+    );
     assert_eq!(verdict(&mut pair, 0, 80), Some(Verdict::Permit));
 }
 
@@ -119,7 +157,9 @@ fn a_takeover_finds_policy_and_connections_hot() {
     pair.posture(1, Activity::Active(epoch(2)), false);
     pair.run();
     let told = pair.take_vem(1);
-    let claimed = told.iter().any(|m| matches!(m, ToVem::Claim { epoch: e, .. } if *e == epoch(2)));
+    let claimed = told
+        .iter()
+        .any(|m| matches!(m, ToVem::Claim { epoch: e, .. } if *e == epoch(2)));
     assert!(claimed, "{told:?}");
     let FromPolicyEngine::Connections { connections, .. } =
         pair.ask(1, ServiceName::PolicyEngine, &ToPolicyEngine::Connections)
@@ -127,7 +167,10 @@ fn a_takeover_finds_policy_and_connections_hot() {
         panic!("connections")
     };
     assert_eq!(connections.len(), 1);
-    assert_eq!((connections[0].flow, connections[0].module), (flow_to(80), ModuleNumber(3)));
+    assert_eq!(
+        (connections[0].flow, connections[0].module),
+        (flow_to(80), ModuleNumber(3))
+    );
     assert_eq!(verdict(&mut pair, 1, 80), Some(Verdict::Permit));
     let committed = apply(&mut pair, 1, &["hostname gate"]);
     let reached = Acknowledgement::Local;
@@ -147,16 +190,24 @@ fn a_closed_connection_is_gone_on_both_nodes_and_does_not_return() {
         packets: 9,
         bytes: 900,
     };
-    pair.vem(0, FromVem::Report { flows: vec![report], lost: 0 });
+    pair.vem(
+        0,
+        FromVem::Report {
+            flows: vec![report],
+            lost: 0,
+        },
+    );
     pair.advance(Duration::from_millis(50));
     for service in [ServiceName::Pss, ServiceName::PolicyEngine] {
         pair.restart(0, service);
         pair.settle();
     }
     for node in 0..2 {
-        let FromPolicyEngine::Connections { total, .. } =
-            pair.ask(node, ServiceName::PolicyEngine, &ToPolicyEngine::Connections)
-        else {
+        let FromPolicyEngine::Connections { total, .. } = pair.ask(
+            node,
+            ServiceName::PolicyEngine,
+            &ToPolicyEngine::Connections,
+        ) else {
             panic!("connections")
         };
         assert_eq!(total, 0, "node {node}");
@@ -173,7 +224,10 @@ fn a_switchover_drains_every_service() {
     pair.run();
     pair.advance(Duration::from_millis(5));
     assert_eq!(pair.unapplied(0), Vec::<ServiceName>::new());
-    assert!(pair.take_vem(0).contains(&ToVem::Release { epoch: epoch(1) }));
+    assert!(
+        pair.take_vem(0)
+            .contains(&ToVem::Release { epoch: epoch(1) })
+    );
     assert_eq!(verdict(&mut pair, 0, 80), None);
 }
 
@@ -194,22 +248,39 @@ fn shell(pair: &mut Pair, node: usize, line: &str) -> (String, bool, String) {
 fn an_operator_configures_saves_and_sees_it() {
     let mut pair = led();
     pair.open_shell(0);
-    assert_eq!(shell(&mut pair, 0, "configure"), (String::new(), false, "vsg(config)# ".into()));
+    assert_eq!(
+        shell(&mut pair, 0, "configure"),
+        (String::new(), false, "vsg(config)# ".into())
+    );
     assert_eq!(shell(&mut pair, 0, "zone web").2, "vsg(config-zone)# ");
     let condition = "condition 1 net.ip-address eq 10.9.0.0 255.255.255.0";
     assert_eq!(shell(&mut pair, 0, condition).1, false);
     assert_eq!(shell(&mut pair, 0, "hostname gate").2, "gate(config)# ");
     let (text, failed, prompt) = shell(&mut pair, 0, "rule r");
-    assert_eq!((text.as_str(), failed, prompt.as_str()), ("", false, "gate(config-rule)# "));
+    assert_eq!(
+        (text.as_str(), failed, prompt.as_str()),
+        ("", false, "gate(config-rule)# ")
+    );
     let wrong = "condition 1 src.zone.name eq nowhere";
     let (text, failed, _) = shell(&mut pair, 0, wrong);
     assert!(failed);
     let caret = text.lines().next().and_then(|line| line.find('^'));
-    assert_eq!(caret, Some("gate(config-rule)# ".len() + wrong.find("nowhere").unwrap_or(0)));
-    assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("% ")), "{text}");
+    assert_eq!(
+        caret,
+        Some("gate(config-rule)# ".len() + wrong.find("nowhere").unwrap_or(0))
+    );
+    assert!(
+        text.lines()
+            .nth(1)
+            .is_some_and(|line| line.starts_with("% ")),
+        "{text}"
+    );
     assert_eq!(shell(&mut pair, 0, "end").2, "gate# ");
     let (diff, ..) = shell(&mut pair, 0, "show running-config diff");
-    assert!(diff.contains("*** Startup-config") && diff.contains("+ zone web@root"), "{diff}");
+    assert!(
+        diff.contains("*** Startup-config") && diff.contains("+ zone web@root"),
+        "{diff}"
+    );
     let (saved, ..) = shell(&mut pair, 0, "copy running-config startup-config");
     assert!(saved.contains("100%"), "{saved}");
     assert_eq!(shell(&mut pair, 0, "show running-config diff").0, "");
@@ -226,7 +297,10 @@ fn a_reload_asks_first_and_warns_of_what_is_not_saved() {
     apply(&mut pair, 0, &["hostname gate"]);
     pair.open_shell(0);
     let (text, ..) = shell(&mut pair, 0, "reload");
-    assert!(text.contains("unsaved configuration") && text.ends_with("[n] "), "{text}");
+    assert!(
+        text.contains("unsaved configuration") && text.ends_with("[n] "),
+        "{text}"
+    );
     assert!(!shell(&mut pair, 0, "").1);
     assert_eq!(pair.reloads, 0);
     shell(&mut pair, 0, "reload");
@@ -242,5 +316,8 @@ fn a_dead_service_is_named_and_the_shell_goes_on() {
     let (text, failed, _) = shell(&mut pair, 0, "show policy-engine stats");
     assert!(failed && text.contains("policy_engine"), "{text}");
     let (text, failed, _) = shell(&mut pair, 0, "show system redundancy status");
-    assert!(!failed && text.contains("This supervisor (sup-1)"), "{text}");
+    assert!(
+        !failed && text.contains("This supervisor (sup-1)"),
+        "{text}"
+    );
 }

@@ -265,6 +265,10 @@ impl Vshd {
     ) {
         let deadline = now + limit;
         let replies = Vec::new();
+        let redundant = self
+            .posture
+            .as_ref()
+            .is_some_and(|posture| posture.redundant);
         let mut pending = Pending {
             invocation,
             line,
@@ -272,6 +276,7 @@ impl Vshd {
             replies,
             number: 0,
             deadline,
+            redundant,
         };
         self.ask(&mut pending);
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -297,6 +302,25 @@ impl Vshd {
             Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
             Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
         };
+    }
+
+    /// Sends again, under the same numbers, what may have been lost with the broker: shows are
+    /// harmless, and `cfgmgr` makes a change of one number once.
+    fn ask_again(&mut self) {
+        for session in self.sessions.values() {
+            let State::Busy(pending) = &session.state else {
+                continue;
+            };
+            let number = pending.number;
+            match pending.fetches.front() {
+                Some(Fetch::Cfgmgr(body)) => self.out.repeat(ServiceName::Cfgmgr, number, body),
+                Some(Fetch::PolicyEngine(body)) => {
+                    self.out.repeat(ServiceName::PolicyEngine, number, body);
+                }
+                Some(Fetch::VemMgr(body)) => self.out.repeat(ServiceName::VemMgr, number, body),
+                Some(Fetch::Manager(_)) | None => {}
+            }
+        }
     }
 
     /// The session that waits for `number`.
@@ -525,7 +549,10 @@ impl Service for Vshd {
                     self.tell(id, ToShell::Console(line.clone()));
                 }
             }
-            ServiceInput::BrokerConnected => self.checkpoint.broker_connected(now),
+            ServiceInput::BrokerConnected => {
+                self.checkpoint.broker_connected(now);
+                self.ask_again();
+            }
             ServiceInput::BrokerLost => self.checkpoint.broker_lost(),
             ServiceInput::Message(message) => {
                 if let Some(message) = self.checkpoint.message(now, message) {

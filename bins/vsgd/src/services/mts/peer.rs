@@ -1,7 +1,7 @@
 //! The TLS connection to the peer's broker.
 //!
-//! Both nodes listen on every HA link; the one with the lower fingerprint dials, on all links at
-//! once, and the first to succeed is used. There is one connection at a time; a newer one
+//! Both nodes listen on every HA link; the one with the lower fingerprint dials, on all links, and
+//! the first to succeed is used. There is one connection at a time; a newer one
 //! replaces the older, whose end may not have been noticed. It stands only while the System
 //! Manager holds the peer for ours (`peer_connected`): a standalone node speaks to nobody.
 
@@ -24,6 +24,8 @@ use crate::services::Settings;
 const PROTOCOL: &str = "twinwall-bulk/1";
 /// Pause between rounds of dialling.
 const DIAL_PAUSE: Duration = Duration::from_millis(50);
+/// What a link gets before the next one is tried too: some round trips and a handshake.
+const LINK_HEAD_START: Duration = Duration::from_millis(100);
 /// Pause before an address that could not be bound is tried again.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// Most bytes put into one write: some TLS records.
@@ -210,15 +212,21 @@ async fn dialler(
     }
 }
 
-/// Dials on every link; the first connection wins and the other attempts are dropped.
+/// Dials on every link, the first at once and each further one [`LINK_HEAD_START`] later; the
+/// first connection wins and the other attempts are dropped.
 async fn dial_all(
     links: &[(SocketAddr, SocketAddr)],
     endpoint: &TlsEndpoint,
 ) -> Option<Authenticated> {
     let mut attempts = JoinSet::new();
+    let mut wait = Duration::ZERO;
     for (local, peer) in links.iter().copied() {
         let endpoint = endpoint.clone();
-        attempts.spawn(async move { endpoint.connect(Some(local), peer).await });
+        attempts.spawn(async move {
+            tokio::time::sleep(wait).await;
+            endpoint.connect(Some(local), peer).await
+        });
+        wait += LINK_HEAD_START;
     }
     while let Some(attempt) = attempts.join_next().await {
         if let Ok(Ok(peer)) = attempt {

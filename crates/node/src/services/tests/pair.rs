@@ -27,14 +27,22 @@ use crate::services::pss::Pss;
 use crate::services::vem_mgr::VemMgr;
 use crate::services::vshd::{Facts, Vshd};
 
-const SERVICES: [ServiceName; 4] =
-    [ServiceName::PolicyEngine, ServiceName::VemMgr, ServiceName::Cfgmgr, ServiceName::Vshd];
+const SERVICES: [ServiceName; 4] = [
+    ServiceName::PolicyEngine,
+    ServiceName::VemMgr,
+    ServiceName::Cfgmgr,
+    ServiceName::Vshd,
+];
 /// Far above what any test needs: more is a loop that does not end.
 const STEPS_MAX: usize = 200_000;
 const SESSION: SessionId = SessionId(1);
 
 pub(super) fn epoch(counter: u64) -> Epoch {
-    Epoch { counter, node: NodeKey([counter as u8; 32]), incarnation: Incarnation(counter) }
+    Epoch {
+        counter,
+        node: NodeKey([counter as u8; 32]),
+        incarnation: Incarnation(counter),
+    }
 }
 
 pub(super) fn port_80() -> String {
@@ -109,7 +117,10 @@ fn start(service: ServiceName, now: Time) -> Box<dyn Service> {
 fn node(now: Time) -> Node {
     let (persistent, volatile) = (MemoryDisk::new(), MemoryDisk::new());
     Node {
-        services: SERVICES.into_iter().map(|name| (name, start(name, now))).collect(),
+        services: SERVICES
+            .into_iter()
+            .map(|name| (name, start(name, now)))
+            .collect(),
         pss: Some(open(&persistent, &volatile)),
         persistent,
         volatile,
@@ -123,7 +134,10 @@ fn node(now: Time) -> Node {
 }
 
 fn open(persistent: &MemoryDisk, volatile: &MemoryDisk) -> Pss {
-    let (persistent, volatile) = (MemoryStorage::open(persistent), MemoryStorage::open(volatile));
+    let (persistent, volatile) = (
+        MemoryStorage::open(persistent),
+        MemoryStorage::open(volatile),
+    );
     let (pss, _) = Pss::open(Box::new(persistent), Box::new(volatile)).expect("memory opens");
     pss
 }
@@ -221,16 +235,25 @@ impl Pair {
         let at = &self.nodes[node];
         let sequence = at.posture.as_ref().map_or(0, |posture| posture.sequence);
         let late = |service: &ServiceName| at.applied.get(service) != Some(&sequence);
-        SERVICES.into_iter().chain([ServiceName::Pss]).filter(late).collect()
+        SERVICES
+            .into_iter()
+            .chain([ServiceName::Pss])
+            .filter(late)
+            .collect()
     }
 
     /// Lets time pass until every service has taken its posture.
     pub(super) fn settle(&mut self) {
         let limit = self.now + Duration::from_secs(5);
-        while (0..2).any(|node| {
-            self.nodes[node].posture.is_some() && !self.unapplied(node).is_empty()
-        }) {
-            assert!(self.now < limit, "unapplied: {:?} {:?}", self.unapplied(0), self.unapplied(1));
+        while (0..2)
+            .any(|node| self.nodes[node].posture.is_some() && !self.unapplied(node).is_empty())
+        {
+            assert!(
+                self.now < limit,
+                "unapplied: {:?} {:?}",
+                self.unapplied(0),
+                self.unapplied(1)
+            );
             self.advance(Duration::from_millis(5));
         }
         self.advance(Duration::from_millis(20));
@@ -240,13 +263,31 @@ impl Pair {
         let connection = VemConnection(self.nodes[node].connection.0 + 1);
         self.nodes[node].connection = connection;
         let key = NodeKey([77; 32]);
-        let event = VemEvent::Connected { key, address: "10.1.0.3".to_owned() };
-        self.input(node, ServiceName::VemMgr, ServiceInput::Vem { connection, event });
-        let ports = vec![Port { name: port_80(), profile: "web@root".to_owned() }];
+        let event = VemEvent::Connected {
+            key,
+            address: "10.1.0.3".to_owned(),
+        };
+        self.input(
+            node,
+            ServiceName::VemMgr,
+            ServiceInput::Vem { connection, event },
+        );
+        let ports = vec![Port {
+            name: port_80(),
+            profile: "web@root".to_owned(),
+        }];
         let host = "host-1".to_owned();
-        let hello = FromVem::Hello { host, highest_epoch: Epoch::default(), ports };
+        let hello = FromVem::Hello {
+            host,
+            highest_epoch: Epoch::default(),
+            ports,
+        };
         let event = VemEvent::Message(hello);
-        self.input(node, ServiceName::VemMgr, ServiceInput::Vem { connection, event });
+        self.input(
+            node,
+            ServiceName::VemMgr,
+            ServiceInput::Vem { connection, event },
+        );
         self.run();
     }
 
@@ -254,7 +295,11 @@ impl Pair {
     pub(super) fn vem(&mut self, node: usize, message: FromVem) -> Vec<ToVem> {
         let connection = self.nodes[node].connection;
         let event = VemEvent::Message(message);
-        self.input(node, ServiceName::VemMgr, ServiceInput::Vem { connection, event });
+        self.input(
+            node,
+            ServiceName::VemMgr,
+            ServiceInput::Vem { connection, event },
+        );
         self.run();
         core::mem::take(&mut self.nodes[node].vem)
     }
@@ -264,8 +309,17 @@ impl Pair {
     }
 
     pub(super) fn open_shell(&mut self, node: usize) {
-        let event = ShellEvent::Opened { user: "admin".to_owned() };
-        self.input(node, ServiceName::Vshd, ServiceInput::Shell { session: SESSION, event });
+        let event = ShellEvent::Opened {
+            user: "admin".to_owned(),
+        };
+        self.input(
+            node,
+            ServiceName::Vshd,
+            ServiceInput::Shell {
+                session: SESSION,
+                event,
+            },
+        );
         self.run();
         self.nodes[node].shell.clear();
     }
@@ -273,14 +327,28 @@ impl Pair {
     /// Sends to a shell session and lets time pass until it has its prompt or its question.
     pub(super) fn shell(&mut self, node: usize, message: FromShell) -> Vec<ToShell> {
         let event = ShellEvent::Message(message);
-        self.input(node, ServiceName::Vshd, ServiceInput::Shell { session: SESSION, event });
+        self.input(
+            node,
+            ServiceName::Vshd,
+            ServiceInput::Shell {
+                session: SESSION,
+                event,
+            },
+        );
         self.run();
         let limit = self.now + Duration::from_secs(20);
         let over = |output: &ToShell| {
-            matches!(output, ToShell::Prompt { .. } | ToShell::Question(_) | ToShell::Bye)
+            matches!(
+                output,
+                ToShell::Prompt { .. } | ToShell::Question(_) | ToShell::Bye
+            )
         };
         while !self.nodes[node].shell.iter().any(over) {
-            assert!(self.now < limit, "the shell waits: {:?}", self.nodes[node].shell);
+            assert!(
+                self.now < limit,
+                "the shell waits: {:?}",
+                self.nodes[node].shell
+            );
             self.advance(Duration::from_millis(5));
         }
         core::mem::take(&mut self.nodes[node].shell)
@@ -329,7 +397,10 @@ impl Pair {
                 .iter()
                 .flat_map(|node| {
                     let pss = node.pss.as_ref().and_then(Service::next_deadline);
-                    node.services.values().filter_map(|s| s.next_deadline()).chain(pss)
+                    node.services
+                        .values()
+                        .filter_map(|s| s.next_deadline())
+                        .chain(pss)
                 })
                 .min();
             let Some(next) = next.filter(|next| *next <= until) else {
@@ -339,7 +410,9 @@ impl Pair {
             self.now = self.now.max(next);
             for node in 0..2 {
                 for service in SERVICES.into_iter().chain([ServiceName::Pss]) {
-                    let due = self.deadline(node, service).is_some_and(|at| at <= self.now);
+                    let due = self
+                        .deadline(node, service)
+                        .is_some_and(|at| at <= self.now);
                     if due {
                         self.input(node, service, ServiceInput::Tick);
                     }
@@ -354,14 +427,19 @@ impl Pair {
         let at = &self.nodes[node];
         match service {
             ServiceName::Pss => at.pss.as_ref().and_then(Service::next_deadline),
-            _ => at.services.get(&service).and_then(|service| service.next_deadline()),
+            _ => at
+                .services
+                .get(&service)
+                .and_then(|service| service.next_deadline()),
         }
     }
 
     /// Delivers messages until none is under way.
     pub(super) fn run(&mut self) {
         for _ in 0..STEPS_MAX {
-            let Some((node, message)) = self.queue.pop_front() else { return };
+            let Some((node, message)) = self.queue.pop_front() else {
+                return;
+            };
             self.deliver(node, message);
         }
         panic!("messages go round for ever");
@@ -372,7 +450,9 @@ impl Pair {
             self.nodes[node].answers.push(message);
             return;
         }
-        let to = ServiceName::ALL.into_iter().find(|service| service.sap() == message.sap);
+        let to = ServiceName::ALL
+            .into_iter()
+            .find(|service| service.sap() == message.sap);
         let to = to.expect("a known address");
         let there = match to {
             ServiceName::Pss => self.nodes[node].pss.is_some(),
@@ -402,7 +482,9 @@ impl Pair {
                 pss.handle(now, input);
                 loop {
                     outputs.extend(core::iter::from_fn(|| pss.poll_output()));
-                    let Some((number, work)) = pss.poll_work() else { break };
+                    let Some((number, work)) = pss.poll_work() else {
+                        break;
+                    };
                     let result = work.run().map_err(|error| error.to_string());
                     pss.work_done(now, number, result);
                 }
@@ -428,7 +510,10 @@ impl Pair {
                 }
             }
             ServiceOutput::Supervision(message) => self.supervised(node, service, message),
-            ServiceOutput::Vem { connection, message } => {
+            ServiceOutput::Vem {
+                connection,
+                message,
+            } => {
                 assert_eq!(connection, self.nodes[node].connection);
                 self.nodes[node].vem.push(message);
             }
@@ -480,8 +565,16 @@ fn status(node: usize) -> RedundancyStatus {
         supervisor_state: "HA standby".to_owned(),
         internal_state: "HA standby".to_owned(),
     };
-    let (this, other) = if node == 0 { (active, standby) } else { (standby, active) };
-    let role = if node == 0 { Role::Primary } else { Role::Secondary };
+    let (this, other) = if node == 0 {
+        (active, standby)
+    } else {
+        (standby, active)
+    };
+    let role = if node == 0 {
+        Role::Primary
+    } else {
+        Role::Secondary
+    };
     RedundancyStatus {
         administrative_role: role,
         operational_role: role,

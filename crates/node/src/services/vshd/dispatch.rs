@@ -195,6 +195,8 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
         }
         (Command::Show(show), replies) => show_answer(*show, replies, known),
         (Command::CopyRunningToStartup, _) => Outcome::Answer(Answer::Copied),
+        // Without a standby every commit is local, and not worth a line.
+        (Command::Statement(_), _) if !pending.redundant => Outcome::Answer(Answer::Done),
         (Command::Statement(_), [Reply::Cfgmgr(FromCfgmgr::Committed { reached })]) => {
             let level = match reached {
                 Acknowledgement::Replicated => CommitLevel::Replicated,

@@ -56,6 +56,8 @@ pub(super) struct Pending {
     pub(super) replies: Vec<Reply>,
     pub(super) number: u64,
     pub(super) deadline: Time,
+    /// Whether the pair was redundant when the line was entered.
+    pub(super) redundant: bool,
 }
 
 /// What a session does.
