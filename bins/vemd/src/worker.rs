@@ -71,6 +71,7 @@ struct Worker {
 
 /// Runs until SIGTERM, or until the guardian is gone.
 pub(crate) fn run(config: &Path, pool: RawFd, taps: &[RawFd]) -> Result<()> {
+    rustix::thread::set_name(c"vemd-worker")?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The guardian may have died before that call: then nobody holds the taps.
     ensure!(
@@ -240,6 +241,8 @@ impl Worker {
                     for source in ready {
                         self.serve(source);
                     }
+                    // A busy tap must not keep gateways and questions from being heard.
+                    tokio::task::yield_now().await;
                 }
                 Some(message) = messages.recv() => {
                     self.hear(message);

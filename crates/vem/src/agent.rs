@@ -108,6 +108,9 @@ impl Vem {
 
     /// Takes one event at `now`, which never goes back.
     pub fn handle(&mut self, now: Time, input: Input) {
+        // Answers to effects do nothing that is due: a shell that is behind its deadlines would
+        // be given new effects for ever, and never come to the packets they wait for.
+        let is_answer = matches!(input, Input::Settled { .. } | Input::Walked { .. });
         match input {
             Input::Tick => {}
             Input::Connected(gateway) => self.connected(gateway),
@@ -138,7 +141,9 @@ impl Vem {
             Input::Walked { stale, next } => self.walked(now, &stale, next),
             Input::Reported(report) => self.reported(now, report),
         }
-        self.do_due(now);
+        if !is_answer {
+            self.do_due(now);
+        }
     }
 
     /// The next effect.

@@ -173,6 +173,7 @@ impl Revalidation {
         match self.walk {
             Walk::Idle => None,
             Walk::Paused { at, .. } if self.open.len() < IN_FLIGHT_MAX => Some(at),
+            Walk::Ending if self.open.is_empty() => Some(self.progress_at),
             Walk::Paused { .. } | Walk::Stepping | Walk::Ending => {
                 Some(self.progress_at + ANSWER_WITHIN)
             }

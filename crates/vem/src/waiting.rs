@@ -29,11 +29,16 @@ pub const HELD_PER_FLOW_MAX: usize = 1024;
 pub const HOLD_LIMIT: Duration = Duration::from_secs(10);
 /// An unanswered request is repeated after this, in case the active lost it.
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// Pause between two attempts to settle a flow; a packet needs microseconds through the tap.
+/// Pause before the second attempt to settle a flow; a packet needs microseconds through the tap.
+/// It doubles [`SETTLE_DOUBLINGS_MAX`] times, so that many flows that drain at once leave time for
+/// what they wait for.
 pub(crate) const SETTLE_RETRY_AFTER: Duration = Duration::from_micros(200);
+const SETTLE_DOUBLINGS_MAX: u32 = 4;
 /// A flow whose kernel count does not reach zero although its tap is empty has lost packets in
 /// the tap's queue; after this it is settled by force.
 pub const SETTLE_FORCE_AFTER: Duration = Duration::from_millis(5);
+/// The same for a flow that never pauses so long: after this all that can come has come.
+const SETTLE_FORCE_BUSY_AFTER: Duration = Duration::from_millis(250);
 /// The shell answers `Settle` at once; a lost answer is made good after this.
 const SETTLE_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -53,8 +58,24 @@ struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Unasked,
-    Asked { request: u64 },
-    Draining { last_write: Time },
+    Asked {
+        request: u64,
+    },
+    Draining {
+        since: Time,
+        last_write: Time,
+        attempts: u32,
+    },
+}
+
+impl Stage {
+    const fn draining(now: Time) -> Self {
+        Self::Draining {
+            since: now,
+            last_write: now,
+            attempts: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -146,7 +167,7 @@ impl Waiting {
         let room = self.has_room(flow.id.port, bytes);
         match self.entries.get_mut(&flow.id) {
             Some(entry) => match &mut entry.stage {
-                Stage::Draining { last_write } => {
+                Stage::Draining { last_write, .. } => {
                     *last_write = now;
                     return Holding::WriteNow;
                 }
@@ -172,7 +193,7 @@ impl Waiting {
 
     /// A flow that was draining when an earlier run of the shell ended.
     pub(crate) fn resume_draining(&mut self, now: Time, flow: Flow) {
-        let stage = Stage::Draining { last_write: now };
+        let stage = Stage::draining(now);
         self.insert(now, flow, stage, VecDeque::new(), now);
     }
 
@@ -254,7 +275,7 @@ impl Waiting {
             discarded: entry.discarded,
         };
         if verdict == Some(Verdict::Permit) {
-            entry.stage = Stage::Draining { last_write: now };
+            entry.stage = Stage::draining(now);
             self.set_deadline(id, now + SETTLE_ANSWER_WITHIN);
         } else {
             self.remove(id);
@@ -273,27 +294,34 @@ impl Waiting {
     ) -> Settling {
         let Some(entry) = self
             .entries
-            .get(&flow.id)
+            .get_mut(&flow.id)
             .filter(|entry| entry.flow == flow)
         else {
             return Settling::Over;
         };
-        let Stage::Draining { last_write } = entry.stage else {
+        let Stage::Draining {
+            since,
+            last_write,
+            attempts,
+        } = &mut entry.stage
+        else {
             return Settling::Over;
         };
+        let lost = now.since(*last_write) >= SETTLE_FORCE_AFTER
+            || now.since(*since) >= SETTLE_FORCE_BUSY_AFTER;
+        let pause = SETTLE_RETRY_AFTER * (1 << *attempts);
+        *attempts = (*attempts + 1).min(SETTLE_DOUBLINGS_MAX);
         match outcome {
             SettleOutcome::Settled | SettleOutcome::Gone => {
                 self.remove(flow.id);
                 Settling::Over
             }
-            SettleOutcome::NotDrained
-                if tap_empty && now.since(last_write) >= SETTLE_FORCE_AFTER =>
-            {
+            SettleOutcome::NotDrained if tap_empty && lost => {
                 self.set_deadline(flow.id, now + SETTLE_ANSWER_WITHIN);
                 Settling::Force
             }
             SettleOutcome::NotDrained => {
-                self.set_deadline(flow.id, now + SETTLE_RETRY_AFTER);
+                self.set_deadline(flow.id, now + pause);
                 Settling::Later
             }
         }
