@@ -25,7 +25,11 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
     let (mut service, _recovery) =
         Pss::open(Box::new(durable), Box::new(volatile)).context("reading the checkpoints")?;
     let (works, mut ended) = mpsc::channel(WORKS_MAX);
-    let super::Parts { mut supervision, mut broker, .. } = parts;
+    let super::Parts {
+        mut supervision,
+        mut broker,
+        ..
+    } = parts;
     let mut inputs = vec![ServiceInput::Start];
     loop {
         let now = clock::now();
@@ -71,7 +75,10 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
             event = broker.next() => brokered(event, &mut inputs),
             () = clock::sleep_until(Some(deadline)) => {}
         }
-        if service.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
+        if service
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= clock::now())
+        {
             inputs.push(ServiceInput::Tick);
         }
     }

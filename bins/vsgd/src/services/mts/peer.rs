@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use wire::broker::BrokerFrame;
 use wire::{Channel, FrameBuffer};
 
@@ -28,6 +29,11 @@ const DIAL_PAUSE: Duration = Duration::from_millis(50);
 const LINK_HEAD_START: Duration = Duration::from_millis(100);
 /// Pause before an address that could not be bound is tried again.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// How often a quiet connection says that it stands, by a frame that means nothing to the core.
+const KEEPALIVE: Duration = Duration::from_millis(250);
+/// A connection on which nothing came for so long is dead, and another link is dialled. TCP alone
+/// would take seconds, and commits would wait for a standby that is well reachable.
+const SILENCE_LIMIT: Duration = Duration::from_secs(1);
 /// Most bytes put into one write: some TLS records.
 const COALESCE_MAX_BYTES: usize = 64 * 1024;
 /// Bytes read at once.
@@ -241,12 +247,13 @@ async fn read<S: AsyncRead>(number: u64, mut half: ReadHalf<S>, events: mpsc::Se
     let mut bytes = vec![0; READ_BYTES];
     'connection: loop {
         // A malformed frame ends the connection like a close does.
-        match half.read(&mut bytes).await {
-            Ok(count) if count > 0 => buffer.extend(&bytes[..count]),
-            Ok(_) | Err(_) => break,
+        match timeout(SILENCE_LIMIT, half.read(&mut bytes)).await {
+            Ok(Ok(count)) if count > 0 => buffer.extend(&bytes[..count]),
+            Ok(Ok(_) | Err(_)) | Err(_) => break,
         }
         loop {
             match buffer.next_frame() {
+                Ok(Some(BrokerFrame::PeerConnected(_))) => {}
                 Ok(Some(frame)) => {
                     let event = Event::Peer(PeerEvent::Frame(number, frame));
                     if events.send(event).await.is_err() {
@@ -270,9 +277,15 @@ async fn write<S: AsyncWrite>(
     mut frames: mpsc::UnboundedReceiver<BrokerFrame>,
     events: mpsc::Sender<Event>,
 ) {
-    while let Some(frame) = frames.recv().await {
-        let mut bytes = wire::encode(Channel::Broker, &frame);
-        let mut count = 1;
+    loop {
+        let (mut bytes, mut count) = match timeout(KEEPALIVE, frames.recv()).await {
+            Ok(Some(frame)) => (wire::encode(Channel::Broker, &frame), 1),
+            Ok(None) => return,
+            Err(_) => (
+                wire::encode(Channel::Broker, &BrokerFrame::PeerConnected(true)),
+                0,
+            ),
+        };
         while bytes.len() < COALESCE_MAX_BYTES
             && let Ok(frame) = frames.try_recv()
         {
