@@ -48,8 +48,10 @@ pub(super) struct Side {
     writes: VecDeque<(Time, u64, NodeRecord)>,
     pub(super) write_time: Duration,
     inbox: VecDeque<(Time, LinkId, Datagram)>,
-    control: VecDeque<(Time, ControlMessage)>,
-    connected: bool,
+    /// With the connection each message was sent on.
+    control: VecDeque<(Time, u64, ControlMessage)>,
+    /// The connection it knows of.
+    connected: Option<u64>,
     incarnation: u64,
     boots_at: Option<Time>,
     pub(super) paused_until: Time,
@@ -82,6 +84,8 @@ pub(super) struct Pair {
     /// Per mille of datagrams lost.
     pub(super) loss: u64,
     random: u64,
+    /// Counts connections.
+    connection: u64,
     connected_since: Option<Time>,
     links_down_since: Option<Time>,
     healthy_since: Time,
@@ -113,7 +117,7 @@ impl Side {
             write_time: WRITE,
             inbox: VecDeque::new(),
             control: VecDeque::new(),
-            connected: false,
+            connected: None,
             incarnation: 0,
             boots_at: None,
             paused_until: Time(0),
@@ -154,6 +158,7 @@ impl Pair {
             vems: Vec::new(),
             loss: 0,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            connection: 0,
             connected_since: None,
             links_down_since: None,
             healthy_since: Time(0),
@@ -211,7 +216,7 @@ impl Pair {
         side.inbox.clear();
         side.control.clear();
         side.writes.clear();
-        side.connected = false;
+        side.connected = None;
         side.bulk_done = false;
         side.bulk_due = None;
         side.told = Activity::Idle;
@@ -409,13 +414,16 @@ impl Pair {
             self.sides[node].durable = record;
             self.tell(node, Input::Persisted { write });
         }
-        while self.sides[node]
-            .control
-            .front()
-            .is_some_and(|(at, _)| now >= *at)
-        {
-            let (_, message) = self.sides[node].control.pop_front().expect("just seen");
-            self.tell(node, Input::Control(message));
+        while let Some((at, connection, _)) = self.sides[node].control.front() {
+            let ours = self.sides[node].connected;
+            if now < *at || ours.is_none_or(|ours| *connection > ours) {
+                break;
+            }
+            let stale = ours != Some(*connection);
+            let (_, _, message) = self.sides[node].control.pop_front().expect("just seen");
+            if !stale {
+                self.tell(node, Input::Control(message));
+            }
         }
         while self.sides[node]
             .inbox
@@ -521,27 +529,35 @@ impl Pair {
     fn connect(&mut self) {
         if self.carries() {
             self.links_down_since = None;
-            let since = *self.connected_since.get_or_insert(self.now);
+            if self.connected_since.is_none() {
+                self.connected_since = Some(self.now);
+                self.connection += 1;
+            }
+            let since = self.connected_since.unwrap_or(self.now);
             if self.now.since(since) >= CONNECT {
                 for node in [A, B] {
-                    if !self.sides[node].connected && self.awake(node) {
-                        self.sides[node].connected = true;
+                    let current = Some(self.connection);
+                    if self.sides[node].connected != current && self.awake(node) {
+                        if self.sides[node].connected.is_some() {
+                            self.tell(node, Input::PeerDisconnected);
+                        }
+                        self.sides[node].connected = current;
                         self.tell(node, Input::PeerConnected);
                     }
                 }
             }
             return;
         }
-        self.connected_since = None;
         let since = *self.links_down_since.get_or_insert(self.now);
+        // A reset closes its connections; a machine that dies does not.
+        let closed = self.sides.iter().any(|side| side.boots_at.is_some());
+        if !closed && self.now.since(since) < DISCONNECT {
+            return;
+        }
+        self.connected_since = None;
         for node in [A, B] {
-            let gone = self.sides[1 - node].core.is_none();
-            if self.sides[node].connected
-                && self.awake(node)
-                && (gone || self.now.since(since) >= DISCONNECT)
-            {
-                self.sides[node].connected = false;
-                self.sides[node].control.clear();
+            if self.sides[node].connected.is_some() && self.awake(node) {
+                self.sides[node].connected = None;
                 self.tell(node, Input::PeerDisconnected);
             }
         }
@@ -582,10 +598,11 @@ impl Pair {
                 side.path.set_timing(now, interval_ms, misses);
             }
             Output::Control(message) => {
-                if side.connected && carries {
+                if let Some(connection) = side.connected.filter(|_| carries) {
+                    let at = now + LINK_DELAY;
                     self.sides[1 - node]
                         .control
-                        .push_back((now + LINK_DELAY, message));
+                        .push_back((at, connection, message));
                 }
             }
             Output::Gasp(gasp) => {
