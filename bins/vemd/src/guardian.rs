@@ -50,6 +50,8 @@ pub(crate) fn run(config: &Path, keep: bool) -> Result<()> {
     );
     let mut journal = Journal::open(&settings.host, "vemd", settings.log_file.as_deref())?;
     let guarded = prepare(settings, config)?;
+    // Refused or not: the worker says so.
+    crate::realtime::ask(crate::realtime::Children::Inherit);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -8,6 +8,7 @@ mod journal;
 mod keys;
 mod packet;
 mod pool;
+mod realtime;
 mod settings;
 mod show;
 mod tap;

@@ -4,7 +4,8 @@
 //! slot, so that at no moment it is in the worker's own memory only: a worker that is killed loses
 //! none, its successor finds them all.
 //!
-//! Slot: a header of [`HEADER_BYTES`], then the vnet header, then the frame.
+//! All headers come first, so that a successor looks through them without touching the packets'
+//! memory; then the slots, each a vnet header and a frame.
 //!
 //! | state | meaning | what a successor does |
 //! |---|---|---|
@@ -25,11 +26,11 @@ use vem::{HELD_PER_PORT_MAX, PortIndex, SlotId};
 use crate::packet::ETHERNET_BYTES;
 use crate::tap::VNET_HEADER_BYTES;
 
-/// A slot: 64 KiB of packet, headers, rounded up to pages. Only touched pages take memory.
-const SLOT_BYTES: usize = 17 * 4096;
+/// A slot: 64 KiB of packet and its headers, rounded up to pages. Only touched pages take memory.
+const SLOT_BYTES: usize = 17 * PAGE_BYTES;
 /// Pages of a slot behind the first go back to the system when a larger packet has left.
 const PAGE_BYTES: usize = 4096;
-const HEADER_BYTES: usize = 64;
+const HEADER_BYTES: usize = 32;
 /// Slots per port: what the core holds at most, and some in passage.
 const SLOTS_PER_PORT: u32 = HELD_PER_PORT_MAX + 64;
 
@@ -54,6 +55,8 @@ pub(crate) struct Left {
 pub(crate) struct Pool {
     memory: MmapMut,
     file: File,
+    /// Where the slots begin.
+    slots_at: usize,
     free: Vec<u32>,
     sequence: u64,
 }
@@ -61,9 +64,15 @@ pub(crate) struct Pool {
 /// Creates the pool for so many ports. The descriptor is inherited by children.
 pub(crate) fn create(ports: usize) -> Result<OwnedFd> {
     let memfd = rustix::fs::memfd_create("vemd-held-packets", MemfdFlags::empty())?;
-    let bytes = ports as u64 * u64::from(SLOTS_PER_PORT) * SLOT_BYTES as u64;
-    rustix::fs::ftruncate(&memfd, bytes).context("size of the pool")?;
+    let slots = ports * SLOTS_PER_PORT as usize;
+    let bytes = slots_at(slots) + slots * SLOT_BYTES;
+    rustix::fs::ftruncate(&memfd, bytes as u64).context("size of the pool")?;
     Ok(memfd)
+}
+
+/// Where the slots begin: behind the headers, on a page.
+const fn slots_at(slots: usize) -> usize {
+    (slots * HEADER_BYTES).next_multiple_of(PAGE_BYTES)
 }
 
 impl Pool {
@@ -74,11 +83,15 @@ impl Pool {
         // SAFETY: only one worker is alive at a time and the guardian never maps the file, so
         // nobody else changes what we hold references to; its size never changes.
         let memory = unsafe { MmapMut::map_mut(&file) }.context("mapping the pool")?;
-        let slots = u32::try_from(memory.len() / SLOT_BYTES).context("size of the pool")?;
+        // One header and one slot each, and less than a slot to fill up the headers' last page.
+        let slots = memory.len() / (SLOT_BYTES + HEADER_BYTES);
         ensure!(slots > 0, "the pool is empty");
+        let slots_at = slots_at(slots);
+        let slots = u32::try_from(slots).context("size of the pool")?;
         let mut pool = Self {
             memory,
             file,
+            slots_at,
             free: Vec::new(),
             sequence: 0,
         };
@@ -97,8 +110,7 @@ impl Pool {
     fn recover(&mut self, slot: u32) -> Option<Left> {
         let state = self.number(slot, STATE_AT);
         if state == READING {
-            let start = HEADER_BYTES + VNET_HEADER_BYTES;
-            let frame = &self.slot(slot)[start..];
+            let frame = &self.slot(slot)[VNET_HEADER_BYTES..];
             // Zeroed before the read; a frame has a source address.
             let arrived = frame[..ETHERNET_BYTES].iter().any(|byte| *byte != 0);
             match arrived
@@ -113,7 +125,7 @@ impl Pool {
             return None;
         }
         let port = PortIndex(self.number(slot, PORT_AT) as u16);
-        let bytes = &self.slot(slot)[SEQUENCE_AT..];
+        let bytes = &self.header(slot)[SEQUENCE_AT..];
         let sequence = bytes
             .first_chunk()
             .map_or(0, |bytes| u64::from_ne_bytes(*bytes));
@@ -136,13 +148,11 @@ impl Pool {
         let slot = self.free.pop()?;
         self.sequence += 1;
         let sequence = self.sequence.to_ne_bytes();
-        let bytes = self.slot_mut(slot);
-        bytes[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence);
-        let frame_at = HEADER_BYTES + VNET_HEADER_BYTES;
-        bytes[frame_at..frame_at + ETHERNET_BYTES].fill(0);
+        self.header_mut(slot)[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence);
+        self.slot_mut(slot)[VNET_HEADER_BYTES..][..ETHERNET_BYTES].fill(0);
         self.set_number(slot, PORT_AT, u32::from(port.0));
         self.set_number(slot, STATE_AT, READING);
-        match read(&mut self.slot_mut(slot)[HEADER_BYTES..]) {
+        match read(self.slot_mut(slot)) {
             Ok(length) => {
                 self.set_held(slot, length);
                 Some(Ok(SlotId(slot)))
@@ -158,7 +168,7 @@ impl Pool {
     /// The vnet header and frame in a held slot.
     pub(crate) fn packet(&self, slot: SlotId) -> &[u8] {
         let length = self.number(slot.0, LENGTH_AT) as usize;
-        &self.slot(slot.0)[HEADER_BYTES..][..length.min(SLOT_BYTES - HEADER_BYTES)]
+        &self.slot(slot.0)[..length.min(SLOT_BYTES)]
     }
 
     /// The port a held packet belongs to.
@@ -168,11 +178,11 @@ impl Pool {
 
     /// Gives a slot back.
     pub(crate) fn release(&mut self, slot: SlotId) {
-        let large = self.number(slot.0, LENGTH_AT) as usize > PAGE_BYTES - HEADER_BYTES;
+        let large = self.number(slot.0, LENGTH_AT) as usize > PAGE_BYTES;
         self.set_number(slot.0, STATE_AT, FREE);
         self.free.push(slot.0);
         if large {
-            let offset = slot.0 as u64 * SLOT_BYTES as u64 + PAGE_BYTES as u64;
+            let offset = (self.slots_at + slot.0 as usize * SLOT_BYTES + PAGE_BYTES) as u64;
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Only memory is lost if this fails, and the pool bounds that.
             let _ =
@@ -186,20 +196,29 @@ impl Pool {
     }
 
     fn slot(&self, slot: u32) -> &[u8] {
-        &self.memory[slot as usize * SLOT_BYTES..][..SLOT_BYTES]
+        &self.memory[self.slots_at + slot as usize * SLOT_BYTES..][..SLOT_BYTES]
     }
 
     fn slot_mut(&mut self, slot: u32) -> &mut [u8] {
-        &mut self.memory[slot as usize * SLOT_BYTES..][..SLOT_BYTES]
+        let start = self.slots_at + slot as usize * SLOT_BYTES;
+        &mut self.memory[start..][..SLOT_BYTES]
+    }
+
+    fn header(&self, slot: u32) -> &[u8] {
+        &self.memory[slot as usize * HEADER_BYTES..][..HEADER_BYTES]
+    }
+
+    fn header_mut(&mut self, slot: u32) -> &mut [u8] {
+        &mut self.memory[slot as usize * HEADER_BYTES..][..HEADER_BYTES]
     }
 
     fn number(&self, slot: u32, at: usize) -> u32 {
-        let bytes = self.slot(slot)[at..].first_chunk();
-        u32::from_ne_bytes(*bytes.expect("invariant: headers lie within slots"))
+        let bytes = self.header(slot)[at..].first_chunk();
+        u32::from_ne_bytes(*bytes.expect("invariant: fields lie within headers"))
     }
 
     fn set_number(&mut self, slot: u32, at: usize, number: u32) {
-        self.slot_mut(slot)[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+        self.header_mut(slot)[at..at + 4].copy_from_slice(&number.to_ne_bytes());
     }
 }
 

@@ -36,13 +36,12 @@ use crate::gateways::{FromGateway, MESSAGES_MAX, keep_connected};
 use crate::guardian::ifindex;
 use crate::journal::Journal;
 use crate::pool::Pool;
+use crate::realtime::{self, Children};
 use crate::settings::Settings;
 use crate::tap;
 
 /// How often the datapath is told that we decide; it waits for 5 s without.
 const STAMP_EVERY: Duration = Duration::from_millis(100);
-/// Priority among real-time threads: above all ordinary ones, below the gateways' heartbeats.
-const REAL_TIME_PRIORITY: i32 = 2;
 /// Finished writes that the loop has not taken; the core asks for one at a time.
 const PERSISTED_MAX: usize = 4;
 /// Messages of gateways taken in one turn, so that packets are not kept waiting.
@@ -73,6 +72,8 @@ struct Worker {
 pub(crate) fn run(config: &Path, pool: RawFd, taps: &[RawFd]) -> Result<()> {
     rustix::thread::set_name(c"vemd-worker")?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Inherited from the guardian; its threads are ordinary ones.
+    let real_time = realtime::ask(Children::Ordinary);
     // The guardian may have died before that call: then nobody holds the taps.
     ensure!(
         getppid().is_some_and(|parent| !parent.is_init()),
@@ -90,7 +91,7 @@ pub(crate) fn run(config: &Path, pool: RawFd, taps: &[RawFd]) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        Worker::start(settings, inherited(pool), taps)?
+        Worker::start(settings, real_time, inherited(pool), taps)?
             .turn_for_ever()
             .await
     })
@@ -135,18 +136,6 @@ fn watch(sources: Sources) -> Result<AsyncFd<Sources>> {
     Ok(watched?)
 }
 
-/// True if the kernel grants real-time scheduling.
-fn ask_real_time() -> bool {
-    let parameters = libc::sched_param {
-        sched_priority: REAL_TIME_PRIORITY,
-    };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    #[allow(unsafe_code, reason = "a system call that rustix does not wrap")]
-    // SAFETY: the parameters outlive the call; 0 is this thread.
-    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
-    result == 0
-}
-
 fn devices(settings: &Settings) -> Result<Vec<PortDevice>> {
     let device = |port: &crate::settings::Port| {
         let index = ifindex(&port.interface)?;
@@ -164,7 +153,12 @@ fn devices(settings: &Settings) -> Result<Vec<PortDevice>> {
 }
 
 impl Worker {
-    fn start(settings: Settings, pool: OwnedFd, taps: Vec<OwnedFd>) -> Result<Self> {
+    fn start(
+        settings: Settings,
+        real_time: bool,
+        pool: OwnedFd,
+        taps: Vec<OwnedFd>,
+    ) -> Result<Self> {
         let started = Instant::now();
         let mut journal = Journal::open(&settings.host, "vemd", settings.log_file.as_deref())?;
         let mut datapath = Datapath::open(&settings.bpffs(), devices(&settings)?)?;
@@ -186,7 +180,6 @@ impl Worker {
         let (pool, left) = Pool::open(pool)?;
         let sources = Sources::open(&taps, datapath.reports().as_raw_fd())?;
         let (epochs, persisted) = start_epoch_thread(file)?;
-        let real_time = ask_real_time();
         let senders = settings.gateways.iter().map(|_| None).collect();
         journal.line(&format!(
             "worker {} started: {} ports, {} packets left by the one before, {}",
