@@ -72,15 +72,23 @@ impl Terminal {
 
     /// Waits until `text` has appeared after everything waited for before.
     fn wait_for(&mut self, text: &str) {
+        self.wait_for_all(&[text]);
+    }
+
+    /// Waits until all `texts` have appeared, in any order, after everything waited for before.
+    fn wait_for_all(&mut self, texts: &[&str]) {
         let end = Instant::now() + DEADLINE;
         loop {
-            if let Some(at) = self.seen.find(text) {
-                self.seen.drain(..at + text.len());
+            let ends = texts
+                .iter()
+                .map(|text| self.seen.find(text).map(|at| at + text.len()));
+            if let Some(ends) = ends.collect::<Option<Vec<usize>>>() {
+                self.seen.drain(..ends.into_iter().max().unwrap_or(0));
                 return;
             }
             let left = end.saturating_duration_since(Instant::now());
             let bytes = self.screen.recv_timeout(left);
-            let bytes = bytes.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
+            let bytes = bytes.unwrap_or_else(|_| panic!("no {texts:?} in {:?}", self.seen));
             self.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
@@ -162,8 +170,8 @@ fn an_operator_at_the_keyboard() {
     // The line stands as it was, and is edited on.
     terminal.wait_for("vsg# show ");
     terminal.press("version\r");
-    terminal.wait_for("the version");
-    terminal.wait_for("%SYSMGR-2-SWITCHOVER_OVER");
+    // A log line is printed when it comes: before or after the output that waits to be shown.
+    terminal.wait_for_all(&["the version", "%SYSMGR-2-SWITCHOVER_OVER"]);
     // The line before is recalled by the arrow key; Ctrl-C throws it away.
     terminal.press("\x1b[A");
     terminal.wait_for("show version");
