@@ -19,16 +19,17 @@ use wire::log::LogRecord;
 use wire::supervision::{Activity, Posture, ToService};
 
 use crate::catalogue::{
-    CATALOGUE, Entry, HANDSHAKE_DEADLINE, HEARTBEAT_DEADLINE, HEARTBEAT_MISSES, RESTART_DELAY_STEP,
-    RESTART_WINDOW,
+    CATALOGUE, Entry, HANDSHAKE_DEADLINE, HEARTBEAT_DEADLINE, HEARTBEAT_MISSES,
+    HEARTBEAT_PERIOD_MS, RESTART_DELAY_STEP, RESTART_WINDOW,
 };
 use crate::input::{ExitStatus, Input, PostureChange, Start};
 use crate::output::{Health, Output};
 use crate::state::State;
 
 /// Lateness of a turn above which the whole node is taken to have been paused: services could not
-/// beat then, so their deadlines move by as much. Far above scheduling noise.
+/// beat then, so they are given their time anew. Far above scheduling noise.
 const PAUSE: Duration = Duration::from_millis(250);
+const PERIOD: Duration = Duration::from_millis(HEARTBEAT_PERIOD_MS as u64);
 
 #[derive(Clone, Debug)]
 struct Supervised {
@@ -60,6 +61,7 @@ pub struct Core {
     /// Newest posture reported as applied by all.
     posture_applied: u64,
     health: Health,
+    last_turn: Time,
     expected: Option<Time>,
     outputs: VecDeque<Output>,
 }
@@ -86,6 +88,7 @@ impl Core {
             },
             posture_applied: 0,
             health: Health::Starting,
+            last_turn: Time(0),
             expected: None,
             outputs: VecDeque::new(),
         }
@@ -94,6 +97,7 @@ impl Core {
     /// Tells it what happened.
     pub fn handle(&mut self, now: Time, input: Input) {
         self.forgive_a_pause(now);
+        self.last_turn = now;
         match input {
             Input::Tick => {}
             Input::Spawned { service, pid } => self.spawned(now, service, pid),
@@ -119,13 +123,16 @@ impl Core {
         self.outputs.pop_front()
     }
 
-    /// When a service's deadline passes.
+    /// When a service's deadline passes; at least once per heartbeat period, so that a pause of
+    /// the node is seen for what it is.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.services
+        let deadline = self
+            .services
             .iter()
             .filter_map(|service| service.state.deadline())
-            .min()
+            .min()?;
+        Some(deadline.min(self.last_turn + PERIOD))
     }
 
     /// The services' state, as last reported.
@@ -160,8 +167,8 @@ impl Core {
         }
         for service in &mut self.services {
             match &mut service.state {
-                State::Started { deadline, .. } => *deadline = *deadline + late,
-                State::Handshaked { alive, .. } => *alive = *alive + late,
+                State::Started { deadline, .. } => *deadline = now + HANDSHAKE_DEADLINE,
+                State::Handshaked { alive, .. } => *alive = now,
                 State::WaitSpawnCondition
                 | State::Spawning
                 | State::Killing { .. }
