@@ -1,1 +1,26 @@
-//! sim.
+//! A pair of gateways and their hosts in one process on virtual time.
+//!
+//! The gateways are [`node::node::Node`] and the agents [`vem::Vem`]: the values that `vsgd` and
+//! `vemd` run, never a model of them. What is modelled is everything around: network, disks,
+//! clocks, the starting and stopping of processes, the kernel's flow table.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`world`] | the queue of events, and a whole run |
+//! | [`machine`] | a gateway's machine: disks, clock, guardian |
+//! | [`host`] | a host: kernel, pool, the agent's file |
+//! | [`network`] | links and connections |
+//! | [`faults`] | what goes wrong, at random |
+//! | [`operator`] | who types commands |
+//! | [`invariants`] | what must hold, one file for each |
+//! | [`report`] | the figures of many runs |
+
+pub mod faults;
+pub mod host;
+pub mod invariants;
+pub mod machine;
+pub mod network;
+pub mod operator;
+pub mod report;
+pub mod trace;
+pub mod world;

@@ -16,7 +16,7 @@ mod process;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Epoch, LinkId, ServiceName, Slot, Time};
+use model::{Epoch, LinkId, ServiceName, Time};
 use mts::{ClientId, Input as BrokerInput, Output as BrokerOutput};
 use pss::{Storage, StorageError};
 use redundancy::HeartbeatPath;
@@ -24,7 +24,7 @@ use sysmgr::ExitStatus;
 use wire::broker::BrokerFrame;
 use wire::heartbeat::Datagram;
 use wire::supervision::{
-    Answer, Ask, FromService, Posture, Process as ProcessRow, RedundancyStatus, ToService,
+    Activity, Answer, Ask, FromService, Posture, Process as ProcessRow, RedundancyStatus, ToService,
 };
 
 use crate::service::{ServiceInput, ServiceOutput};
@@ -638,9 +638,11 @@ impl Node {
         }
     }
 
-    /// Its place in the pair, as last told to the services.
+    /// What its services were last told to do.
     #[must_use]
-    pub fn slot(&self) -> Option<Slot> {
-        self.posture.as_ref().map(|posture| posture.slot)
+    pub fn activity(&self) -> Activity {
+        self.posture
+            .as_ref()
+            .map_or(Activity::Idle, |posture| posture.activity)
     }
 }

@@ -1,0 +1,181 @@
+//! An operator who types at the active gateway: configuration changes and switchovers.
+
+use std::collections::VecDeque;
+
+use node::service::SessionId;
+use rand::Rng;
+use wire::console::ToShell;
+
+use crate::world::{Event, MS, S, World};
+
+/// What a session is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Setup,
+    Change(u32),
+    Other,
+}
+
+#[derive(Debug)]
+struct Session {
+    node: usize,
+    session: SessionId,
+    task: Task,
+    lines: VecDeque<String>,
+    output: String,
+    failed: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Operator {
+    session: Option<Session>,
+    sessions: u64,
+    changes: u32,
+    set_up: bool,
+}
+
+/// Permits everything, so that verdicts differ from the fail mode's.
+const SETUP: [&str; 12] = [
+    "configure",
+    "rule all",
+    "action 10 permit",
+    "exit",
+    "policy web",
+    "rule all order 10",
+    "exit",
+    "security-profile web",
+    "policy web",
+    "exit",
+    "exit",
+    "copy running-config startup-config",
+];
+
+impl Operator {
+    /// The node's sessions have broken.
+    pub fn session_gone(&mut self, node: usize) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.node == node)
+        {
+            self.session = None;
+        }
+    }
+
+    fn begin(&mut self, node: usize, task: Task, lines: &[&str]) -> SessionId {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        let output = String::new();
+        self.session = Some(Session {
+            node,
+            session,
+            task,
+            lines,
+            output,
+            failed: false,
+        });
+        session
+    }
+}
+
+impl World {
+    pub(crate) fn operate(&mut self) {
+        let pause = self.random(2 * S, 12 * S);
+        self.after(pause, Event::Operate);
+        let acting = |node: &usize| {
+            let machine = &self.machines[*node];
+            machine
+                .node
+                .as_ref()
+                .is_some_and(|running| running.acting().is_some())
+        };
+        let Some(node) = (0..2).find(acting) else {
+            return;
+        };
+        let draw: f64 = self.rng.random();
+        let change = format!("zone z{}", self.operator.changes + 1);
+        let session = if !self.operator.set_up {
+            self.operator.begin(node, Task::Setup, &SETUP)
+        } else if draw < 0.75 || !self.chaos {
+            self.operator.changes += 1;
+            let task = Task::Change(self.operator.changes);
+            self.operator.begin(node, task, &["configure", &change])
+        } else if draw < 0.92 {
+            self.outcome.faults += 1;
+            self.operator
+                .begin(node, Task::Other, &["system switchover"])
+        } else {
+            let line = ["interval 100", "interval 20", "interval 500"][self.rng.random_range(0..3)];
+            let line = format!("system redundancy heartbeat {line}");
+            self.operator
+                .begin(node, Task::Other, &["configure", &line])
+        };
+        let boot = self.machines[node].boot;
+        self.after(
+            MS,
+            Event::ShellSays {
+                node,
+                boot,
+                session,
+                line: None,
+            },
+        );
+    }
+
+    pub(crate) fn shell_says(&mut self, node: usize, session: SessionId, message: ToShell) {
+        let Some(open) = &mut self.operator.session else {
+            return;
+        };
+        if open.node != node || open.session != session {
+            return;
+        }
+        let failed = match message {
+            ToShell::Output(text) => return open.output.push_str(&text),
+            ToShell::Question(_) => false,
+            ToShell::Bye => {
+                self.operator.session = None;
+                return;
+            }
+            ToShell::Completions(_) | ToShell::Console(_) => return,
+            ToShell::Prompt { failed, .. } => failed,
+        };
+        open.failed |= failed;
+        let boot = self.machines[node].boot;
+        if let Some(line) = open.lines.pop_front() {
+            self.trace
+                .line(self.now, format_args!("operator at node {node}: {line}"));
+            self.after(
+                MS,
+                Event::ShellSays {
+                    node,
+                    boot,
+                    session,
+                    line: Some(line),
+                },
+            );
+            return;
+        }
+        let Some(done) = self.operator.session.take() else {
+            return;
+        };
+        let level = if done.failed {
+            "failed"
+        } else if done.output.contains("this node only") {
+            "local"
+        } else {
+            "replicated"
+        };
+        let output = done.output.trim().replace('\n', " | ");
+        self.trace.line(
+            self.now,
+            format_args!("operator: {:?} {level}: {output}", done.task),
+        );
+        match done.task {
+            Task::Setup => self.operator.set_up |= !done.failed,
+            Task::Change(change) if level == "replicated" => self.watch.s5.acknowledged(change),
+            Task::Change(_) | Task::Other => {}
+        }
+    }
+}

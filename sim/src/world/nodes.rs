@@ -1,0 +1,357 @@
+//! Events of the gateways' machines, and what nodes ask for.
+
+use node::node::{NodeInput, NodeOutput};
+use node::service::ShellEvent;
+use wire::console::FromShell;
+use wire::heartbeat::Datagram;
+use wire::supervision::Activity;
+
+use super::{Event, MS, S, World};
+use crate::invariants::{
+    s2_epochs_never_decrease, s7_only_stable_takes_over, s8_no_switchover_without_standby,
+};
+use crate::network::{BULK, CONTROL, LINKS, Payload, vem_stream};
+
+/// Mnemonics of log lines that no run may contain: the product has met what cannot be.
+const NEVER_LOGGED: [&str; 3] = ["STANDBY_DIVERGED", "STORAGE_DAMAGED", "STORAGE_FAILED"];
+
+impl World {
+    /// Handles what happens to a machine, later if its processes are stopped.
+    pub(super) fn node_event(&mut self, event: Event) {
+        let node = match &event {
+            Event::NodeTick { node, .. }
+            | Event::Spawned { node, .. }
+            | Event::Persisted { node, .. }
+            | Event::Work { node, .. }
+            | Event::ShellSays { node, .. }
+            | Event::Datagram { to: node, .. } => *node,
+            Event::NodeBoot { node } => return self.boot(*node),
+            Event::Resume { node, boot } => return self.resume(*node, *boot),
+            _ => return,
+        };
+        if let Some(until) = self.machines[node].paused_until {
+            return self.schedule(until, event);
+        }
+        let current = self.machines[node].boot;
+        match event {
+            Event::NodeTick { boot, .. } => {
+                let machine = &mut self.machines[node];
+                if boot == current && machine.tick_at.is_some_and(|at| at <= self.now) {
+                    machine.tick_at = None;
+                    self.feed(node, NodeInput::Tick);
+                }
+            }
+            Event::Spawned {
+                boot, service, pid, ..
+            } if boot == current => {
+                self.feed(node, NodeInput::Spawned { service, pid });
+            }
+            Event::Persisted { boot, write, .. } if boot == current => self.persisted(node, write),
+            Event::Work {
+                boot, pid, work, ..
+            } if boot == current => {
+                self.feed(node, NodeInput::RunWork { pid, work });
+            }
+            Event::ShellSays {
+                boot,
+                session,
+                line,
+                ..
+            } if boot == current => {
+                let event = match line {
+                    None => ShellEvent::Opened {
+                        user: "admin".to_owned(),
+                    },
+                    Some(line) => ShellEvent::Message(FromShell::Line(line)),
+                };
+                self.feed(node, NodeInput::Shell { session, event });
+            }
+            Event::Datagram {
+                link,
+                key,
+                datagram,
+                ..
+            } => {
+                if self.machines[node].heartbeat_keys.contains(&key) {
+                    let link = model::LinkId(link as u8);
+                    self.feed(
+                        node,
+                        NodeInput::Datagram {
+                            link,
+                            datagram: *datagram,
+                        },
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn boot(&mut self, node: usize) {
+        if self.machines[node].node.is_some() {
+            return;
+        }
+        let incarnation = self.incarnation();
+        self.trace.mix(&[self.now, node as u64, incarnation.0]);
+        self.trace
+            .line(self.now, format_args!("node {node} starts"));
+        let result = self.machines[node].start(self.now, incarnation);
+        self.insist(result.map_err(|error| error.to_string()));
+        self.feed(node, NodeInput::Tick);
+    }
+
+    fn resume(&mut self, node: usize, boot: u64) {
+        let machine = &mut self.machines[node];
+        if machine.boot == boot && machine.paused_until.is_some() {
+            machine.paused_until = None;
+            machine.up_since = Some(self.now);
+            self.trace
+                .line(self.now, format_args!("node {node} resumes"));
+            self.schedule_tick(node);
+        }
+    }
+
+    fn persisted(&mut self, node: usize, write: u64) {
+        let writes = &mut self.machines[node].writes;
+        let Some(index) = writes.iter().position(|(number, _)| *number == write) else {
+            return;
+        };
+        // Writes happen in order: one that is durable makes all before it so.
+        if let Some((_, record)) = writes.drain(..=index).next_back() {
+            self.machines[node].record = record;
+        }
+        self.feed(node, NodeInput::Persisted { write });
+    }
+
+    /// Tells a node what happened and does what it asks for.
+    pub(crate) fn feed(&mut self, node: usize, input: NodeInput) {
+        let machine = &mut self.machines[node];
+        let clock = machine.clock(self.now);
+        let Some(running) = &mut machine.node else {
+            return;
+        };
+        let before = running.activity();
+        running.handle(clock, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = running.poll_output() {
+            outputs.push(output);
+        }
+        let after = running.activity();
+        let sound = running.supervisor().check();
+        // The whole node is looked at now and then: its stores are large.
+        let sound = sound.and_then(|()| {
+            if self.outcome.events % 512 == 0 {
+                running.check()
+            } else {
+                Ok(())
+            }
+        });
+        if running.is_stable_standby() {
+            machine.stable_at = Some(self.now);
+        }
+        self.trace
+            .mix(&[self.now, node as u64, outputs.len() as u64]);
+        self.insist(sound);
+        if before != after {
+            self.trace.line(
+                self.now,
+                format_args!("node {node}: {before:?} -> {after:?}"),
+            );
+            if matches!(after, Activity::Quiesce(_)) {
+                let peer = self.machines[1 - node].stable_at;
+                self.insist(s8_no_switchover_without_standby::quiesces(self.now, peer));
+            }
+        }
+        for output in outputs {
+            self.node_wants(node, output);
+        }
+        self.schedule_tick(node);
+    }
+
+    fn schedule_tick(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let Some(running) = &machine.node else { return };
+        let at = machine.world_time(running.next_deadline()).max(self.now);
+        if machine.tick_at.is_none_or(|scheduled| at < scheduled) {
+            machine.tick_at = Some(at);
+            let boot = machine.boot;
+            self.schedule(at, Event::NodeTick { node, boot });
+        }
+    }
+
+    fn node_wants(&mut self, node: usize, output: NodeOutput) {
+        let boot = self.machines[node].boot;
+        match output {
+            NodeOutput::Datagram { link, datagram } => {
+                self.send_datagram(node, usize::from(link.0), datagram);
+            }
+            NodeOutput::Control(message) => {
+                self.send(CONTROL, node, Payload::Control(message));
+            }
+            NodeOutput::Bulk(frame) => self.send(BULK, node, Payload::Bulk(frame)),
+            NodeOutput::BulkListens(listens) => {
+                self.machines[node].bulk_listens = listens;
+                if !listens {
+                    self.end_died(BULK, node);
+                }
+            }
+            NodeOutput::CloseBulk => self.break_stream(BULK),
+            NodeOutput::Persist { write, record } => {
+                self.machines[node].writes.push((write, record));
+                let delay = self.machines[node].disk_ns + self.random(0, 2 * MS);
+                self.after(delay, Event::Persisted { node, boot, write });
+            }
+            NodeOutput::Work { pid, work } => {
+                let delay = self.machines[node].disk_ns + self.random(0, 2 * MS);
+                self.after(
+                    delay,
+                    Event::Work {
+                        node,
+                        boot,
+                        pid,
+                        work,
+                    },
+                );
+            }
+            NodeOutput::Spawn { service } => {
+                let pid = self.machines[node].next_pid;
+                self.machines[node].next_pid += 1;
+                let delay = self.random(2 * MS, 80 * MS);
+                self.after(
+                    delay,
+                    Event::Spawned {
+                        node,
+                        boot,
+                        service,
+                        pid,
+                    },
+                );
+            }
+            NodeOutput::SealGasp(gasp) => self.machines[node].sealed = gasp,
+            NodeOutput::Reset { reason } => {
+                self.trace
+                    .line(self.now, format_args!("node {node} resets: {reason}"));
+                self.trace.mix_text(&reason);
+                self.restart(node);
+            }
+            NodeOutput::Activated { epoch } => self.acts(node, epoch),
+            NodeOutput::Log(record) => {
+                let (facility, mnemonic) = (&record.facility, &record.mnemonic);
+                self.trace.mix_text(mnemonic);
+                let severity = record.severity;
+                self.trace.line(
+                    self.now,
+                    format_args!(
+                        "node {node} %{facility}-{severity}-{mnemonic}: {}",
+                        record.text
+                    ),
+                );
+                if NEVER_LOGGED.contains(&record.mnemonic.as_str()) {
+                    self.insist(Err(format!("log: {}: {}", record.mnemonic, record.text)));
+                }
+            }
+            NodeOutput::VemsListen(listens) => {
+                self.machines[node].vems_listen = listens;
+                if !listens {
+                    (0..self.hosts.len()).for_each(|host| self.end_died(vem_stream(host, node), 1));
+                }
+            }
+            NodeOutput::Vem {
+                connection,
+                message,
+            } => {
+                if let Some(stream) = self.vem_stream_of(node, connection) {
+                    self.send(stream, 1, Payload::ToVem(message));
+                }
+            }
+            NodeOutput::CloseVem(connection) => {
+                if let Some(stream) = self.vem_stream_of(node, connection) {
+                    self.end_died(stream, 1);
+                }
+            }
+            NodeOutput::Shell { session, message } => self.shell_says(node, session, message),
+            NodeOutput::CloseShell(_) | NodeOutput::ShellsGone => self.operator.session_gone(node),
+        }
+    }
+
+    fn acts(&mut self, node: usize, epoch: model::Epoch) {
+        self.outcome.role_changes += 1;
+        self.trace
+            .mix(&[self.now, node as u64, epoch.counter, epoch.incarnation.0]);
+        self.trace
+            .line(self.now, format_args!("node {node} ACTS under {epoch}"));
+        let machine = &self.machines[node];
+        let s2 = s2_epochs_never_decrease::node_acts(machine, epoch);
+        let s7 = s7_only_stable_takes_over::acts(machine.said);
+        let s1 = self.watch.s1.acts(node, machine.boot, epoch);
+        self.machines[node].acted = self.machines[node].acted.max(epoch);
+        self.insist(s1);
+        self.insist(s2);
+        self.insist(s7);
+    }
+
+    fn send_datagram(&mut self, from: usize, link: usize, datagram: Datagram) {
+        if let Datagram::Heartbeat(frame) = &datagram {
+            self.machines[from].said = Some(frame.content.state);
+        }
+        let Some(key) = self.machines[from].heartbeat_keys.last().copied() else {
+            return;
+        };
+        let to = 1 - from;
+        let Some(path) = self.net.links.get(link) else {
+            return;
+        };
+        let direction = path[from];
+        use rand::Rng;
+        if direction.cut || self.rng.random_bool(direction.loss) {
+            return;
+        }
+        let copies = if self.rng.random_bool(direction.doubled) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let delay = direction.draw_delay(&mut self.rng);
+            let datagram = Box::new(datagram.clone());
+            self.after(
+                delay,
+                Event::Datagram {
+                    to,
+                    link,
+                    key,
+                    datagram,
+                },
+            );
+        }
+    }
+
+    /// Every process of a node ends; its guardian starts it afresh.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.machines[node].stop(&mut self.rng);
+        self.node_ended(node);
+        let delay = self.random(100 * MS, S);
+        self.after(delay, Event::NodeBoot { node });
+    }
+
+    /// The node's ends of its connections are closed.
+    pub(crate) fn node_ended(&mut self, node: usize) {
+        self.end_died(CONTROL, node);
+        self.end_died(BULK, node);
+        for host in 0..self.hosts.len() {
+            self.end_died(vem_stream(host, node), 1);
+        }
+        self.operator.session_gone(node);
+    }
+
+    /// The System Manager is killed: the guardian says so with the gasp it was given.
+    pub(crate) fn kill_system_manager(&mut self, node: usize) {
+        let gasp = self.machines[node].sealed.take();
+        if let Some(gasp) = gasp {
+            for link in 0..LINKS {
+                self.send_datagram(node, link, Datagram::Gasp(gasp.clone()));
+            }
+        }
+        self.restart(node);
+    }
+}

@@ -1,0 +1,185 @@
+//! One run: chaos with safety checked at every step, then peace and service within a bound.
+
+use model::Incarnation;
+use rand::Rng;
+
+use super::{Event, MS, Outcome, S, World};
+use crate::faults;
+use crate::invariants::liveness;
+
+/// How a run is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Virtual seconds of chaos.
+    pub chaos_s: u64,
+    /// Hosts.
+    pub hosts: usize,
+    /// Print every step.
+    pub readable: bool,
+}
+
+/// After the last fault the site must serve within this: two restarts of a node, a bulk sync, the
+/// hold time of the slowest profile and the longest pause of a restarting service.
+const SERVES_WITHIN_NS: u64 = 90 * S;
+/// … and go on serving for this long.
+const SERVES_FOR_NS: u64 = 5 * S;
+/// How often service is looked for.
+const LOOK_NS: u64 = 250 * MS;
+
+/// Runs one seed.
+#[must_use]
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let mut world = World::new(seed, options.hosts, options.readable);
+    world.begin();
+    let end_of_chaos = world.now + options.chaos_s * S;
+    while world.now < end_of_chaos && world.outcome.failure.is_none() {
+        world.step();
+    }
+    if world.outcome.failure.is_none() {
+        world.peace();
+    }
+    let mut outcome = world.outcome;
+    outcome.simulated_s = (world.now - S) as f64 / S as f64;
+    outcome.replicated = world.watch.s5.len() as u64;
+    outcome.trace_hash = world.trace.hash();
+    outcome
+}
+
+impl World {
+    fn begin(&mut self) {
+        for node in 0..2 {
+            let delay = self.random(0, 3 * S);
+            self.after(delay, Event::NodeBoot { node });
+        }
+        for host in 0..self.hosts.len() {
+            let delay = self.random(0, 2 * S);
+            self.after(delay, Event::HostBoot { host });
+            self.after(3 * S, Event::NewFlow { host });
+        }
+        for stream in 0..self.net.streams.len() {
+            let delay = self.random(0, 250 * MS);
+            self.after(delay, Event::Dial { stream });
+        }
+        self.after(12 * S, Event::Fault);
+        self.after(5 * S, Event::Operate);
+    }
+
+    fn step(&mut self) {
+        let Some(event) = self.next_event() else {
+            return;
+        };
+        self.outcome.events += 1;
+        self.handle(event);
+        self.check();
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::NodeTick { .. }
+            | Event::NodeBoot { .. }
+            | Event::Resume { .. }
+            | Event::Spawned { .. }
+            | Event::Persisted { .. }
+            | Event::Work { .. }
+            | Event::Datagram { .. }
+            | Event::ShellSays { .. } => self.node_event(event),
+            Event::StreamUp { stream, life, end } => self.stream_up(stream, life, end),
+            Event::StreamMessage {
+                stream,
+                life,
+                end,
+                payload,
+            } => {
+                self.stream_message(stream, life, end, payload);
+            }
+            Event::StreamGone { stream, life, end } => self.stream_gone(stream, life, end),
+            Event::StreamCheck { stream, life } => self.stream_check(stream, life),
+            Event::Dial { stream } => self.dial(stream),
+            Event::HostTick { host, boot } => self.host_tick(host, boot),
+            Event::HostBoot { host } => self.host_boot(host),
+            Event::HostPersisted { host, boot, epoch } => self.host_persisted(host, boot, epoch),
+            Event::NewFlow { host } => self.new_flow(host),
+            Event::Fault => faults::inject(self),
+            Event::FaultEnds(undo) => faults::end(self, undo),
+            Event::Operate => self.operate(),
+            Event::Look => {}
+        }
+    }
+
+    /// What can be seen in one state of the world.
+    fn check(&mut self) {
+        let awake = self.machines.iter().all(|machine| machine.is_awake());
+        let acting = |machine: &crate::machine::Machine| {
+            machine
+                .node
+                .as_ref()
+                .is_some_and(|node| node.acting().is_some())
+        };
+        let actives = self
+            .machines
+            .iter()
+            .filter(|machine| acting(machine))
+            .count();
+        let healthy = awake && self.net.links_are_healthy();
+        let result = self.watch.s4.step(self.now, healthy, actives);
+        self.insist(result);
+    }
+
+    /// All faults end; the site must come to serve, and go on.
+    fn peace(&mut self) {
+        self.chaos = false;
+        self.trace.line(self.now, format_args!("all faults end"));
+        faults::end_all(self);
+        let began = self.now;
+        let mut serves_since = None;
+        let mut missing = String::new();
+        self.after(LOOK_NS, Event::Look);
+        while self.outcome.failure.is_none() {
+            let Some(event) = self.next_event() else {
+                break;
+            };
+            self.outcome.events += 1;
+            let look = matches!(event, Event::Look);
+            self.handle(event);
+            self.check();
+            if !look {
+                continue;
+            }
+            self.after(LOOK_NS, Event::Look);
+            match liveness::serves(self) {
+                Ok(()) => {
+                    let since = *serves_since.get_or_insert(self.now);
+                    if self.now - since >= SERVES_FOR_NS {
+                        return self.at_the_end();
+                    }
+                }
+                Err(what) => {
+                    missing = what;
+                    serves_since = None;
+                }
+            }
+            if self.now - began > SERVES_WITHIN_NS {
+                self.insist(Err(format!("{missing} (90 s after the last fault)")));
+            }
+        }
+    }
+
+    fn at_the_end(&mut self) {
+        let acting = |machine: &&crate::machine::Machine| {
+            machine
+                .node
+                .as_ref()
+                .is_some_and(|node| node.acting().is_some())
+        };
+        let active = self.machines.iter().find(acting);
+        let store = active.and_then(|machine| machine.node.as_ref()?.store());
+        let running = store.and_then(|store| store.value(pss::config_namespace(), b"running"));
+        let running = String::from_utf8(running.unwrap_or_default()).unwrap_or_default();
+        let result = self.watch.s5.check(&running);
+        self.insist(result);
+    }
+
+    pub(super) fn incarnation(&mut self) -> Incarnation {
+        Incarnation(self.rng.random())
+    }
+}
