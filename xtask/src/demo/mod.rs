@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Name of the lab.
     #[arg(long, default_value = "demo")]
     lab: String,
+    /// Runs the binaries in this folder instead of building them.
+    #[arg(long, value_name = "FOLDER")]
+    binaries: Option<PathBuf>,
 }
 
 impl Options {
@@ -70,12 +73,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     packages::require_kernel()?;
     let progress = Progress::start();
     packages::require(packages::LAB)?;
-    progress.line("building vsgd, vemd, vsh and vsg-lab (release; minutes the first time)");
-    workspace.build_release(&PRODUCT)?;
+    let binaries = match &options.binaries {
+        Some(folder) => std::path::absolute(folder)?,
+        None => {
+            progress.line("building vsgd, vemd, vsh and vsg-lab (release; minutes the first time)");
+            workspace.build_release(&PRODUCT)?;
+            workspace.release_folder()
+        }
+    };
     let logs = fresh_logs(workspace, "demo")?;
     progress.line("bringing up a pair, two hosts and four virtual machines");
     let lab = Lab::up(Plan {
-        binaries: workspace.release_folder(),
+        binaries,
         name: options.lab.clone(),
         topology: None,
     })?;
