@@ -202,15 +202,20 @@ impl Watch {
                     child.signal(Signal::TERM);
                     kill_at.as_mut().reset(tokio::time::Instant::now() + STOP_DEADLINE);
                 }
-                () = &mut kill_at, if stopping => {
+                () = &mut kill_at, if stopping || !open => {
                     child.kill();
                     kill_at.as_mut().reset(tokio::time::Instant::now() + STOP_DEADLINE);
                 }
                 message = self.socket.receive(Channel::Guardian, &mut self.buffer), if open => {
                     match message {
                         Ok(Some(message)) => self.take(message),
-                        // Closed or broken: its death follows, or it is beyond repair.
-                        Ok(None) | Err(_) => {
+                        // It is ending, and how it ends is worth knowing.
+                        Ok(None) => {
+                            open = false;
+                            kill_at.as_mut().reset(tokio::time::Instant::now() + STOP_DEADLINE);
+                        }
+                        // Beyond repair.
+                        Err(_) => {
                             open = false;
                             child.kill();
                         }
