@@ -226,6 +226,12 @@ impl Context {
         }
     }
 
+    /// Number of the newest write.
+    #[cfg(test)]
+    pub(crate) const fn issued(&self) -> u64 {
+        self.writes.issued
+    }
+
     pub(crate) const fn is_durable(&self, write: u64) -> bool {
         write <= self.writes.durable
     }

@@ -23,6 +23,10 @@ use crate::status;
 /// one more shows that it has come to rest.
 const STEPS_MAX: usize = 6;
 
+/// Longest time between turns (or the interval, if that is shorter): how exactly a pause of this
+/// node is known, and thus how much silence of the peer is not held against it.
+const TURN: Duration = Duration::from_millis(100);
+
 /// The redundancy core of one node.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -69,7 +73,8 @@ impl Core {
         self.ctx.outputs.pop_front()
     }
 
-    /// When it wants [`Input::Tick`]: at least once per interval, to know a pause when it ends.
+    /// When it wants [`Input::Tick`]: at least once per 100 ms or interval, to know a pause when it
+    /// ends.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let turn = self.expected_turn();
@@ -135,7 +140,11 @@ impl Core {
     }
 
     fn expected_turn(&self) -> Time {
-        self.last_turn() + self.ctx.timing().interval()
+        self.last_turn() + self.turn()
+    }
+
+    fn turn(&self) -> Duration {
+        self.ctx.timing().interval().min(TURN)
     }
 
     fn last_turn(&self) -> Time {
@@ -145,18 +154,19 @@ impl Core {
     /// Silence during which this node did not listen proves nothing; a long one may have cost it
     /// its epoch.
     fn note_pause(&mut self, now: Time) {
-        self.ctx.last_turn = now;
+        let last = core::mem::replace(&mut self.ctx.last_turn, now);
         let Some(expected) = self.expected else {
             return;
         };
-        let pause = now.since(expected);
-        if pause < self.ctx.timing().interval() {
+        let late = now.since(expected);
+        if late < self.turn() {
             return;
         }
-        self.ctx.peer.forgive(pause);
+        self.ctx.peer.forgive(late);
+        let gap = now.since(last);
         match &mut self.phase {
-            Phase::Booting(booting) => booting.forgive(pause),
-            Phase::Active(active) => active.paused(now, &mut self.ctx, pause),
+            Phase::Booting(booting) => booting.forgive(late),
+            Phase::Active(active) => active.paused(now, &mut self.ctx, gap),
             Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {}
         }
     }

@@ -163,6 +163,13 @@ proptest! {
             let actives = pair.actives();
             actives.len() == 1 && pair.is_stable(1 - actives[0]) && pair.mode_ha(actives[0])
         });
+        // Beats lost just before the quiet may still be missed.
+        pair.run(u64::from(interval) * 4);
+        prop_assert!(pair.actives().len() <= 1);
+        pair.run_until("the pair is whole", WHOLE_WITHIN_MS, |pair| {
+            let actives = pair.actives();
+            actives.len() == 1 && pair.is_stable(1 - actives[0]) && pair.mode_ha(actives[0])
+        });
         let leader = pair.actives()[0];
         pair.run(10_000);
         prop_assert_eq!(pair.actives(), vec![leader], "it stays so");
