@@ -1,0 +1,179 @@
+//! Gateways: who is obeyed, and what follows when that changes.
+
+use model::{Epoch, Time};
+use wire::vem::{FromVem, ToVem};
+
+use super::Vem;
+use crate::fence::Ruling;
+use crate::gateways::Claimant;
+use crate::output::{Event, Output};
+use crate::types::{GatewayId, PortSettings};
+use crate::waiting::HOLD_LIMIT;
+
+impl Vem {
+    pub(super) fn connected(&mut self, gateway: GatewayId) {
+        if !self.gateways.connect(gateway) {
+            return;
+        }
+        let port = |port: &PortSettings| wire::vem::Port {
+            name: port.name.clone(),
+            profile: port.profile.clone(),
+        };
+        let hello = FromVem::Hello {
+            host: self.settings.host.clone(),
+            highest_epoch: self.fence.highest(),
+            ports: self.settings.ports.iter().map(port).collect(),
+        };
+        self.send(gateway, hello);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Time, gateway: GatewayId) {
+        let was_obeyed = self.gateways.disconnect(now, gateway);
+        self.sends
+            .retain(|send| !matches!(send, Output::Send { gateway: to, .. } if *to == gateway));
+        if was_obeyed {
+            self.nobody_obeyed(now, gateway);
+        }
+    }
+
+    pub(super) fn received(&mut self, now: Time, gateway: GatewayId, message: ToVem) {
+        if !self.gateways.is_connected(gateway) {
+            return;
+        }
+        self.gateways.heard(now, gateway);
+        match message {
+            ToVem::Welcome { module } => self.gateways.welcome(gateway, module),
+            ToVem::Claim { epoch, generation } => {
+                self.claimed(
+                    now,
+                    Claimant {
+                        gateway,
+                        epoch,
+                        generation,
+                    },
+                );
+            }
+            ToVem::Release { epoch } => {
+                if self.gateways.obeyed_as(gateway, epoch).is_some() {
+                    self.gateways.obey_nobody(now);
+                    self.nobody_obeyed(now, gateway);
+                }
+            }
+            ToVem::Decided { epoch, decisions } => {
+                if self.gateways.obeyed_as(gateway, epoch).is_none() {
+                    self.counters.answers_ignored += decisions.len() as u64;
+                    return;
+                }
+                self.gateways.decided(now);
+                for decision in decisions {
+                    self.decided(now, epoch, decision);
+                }
+            }
+            ToVem::Generation { epoch, generation } => {
+                if self.gateways.obeyed_as(gateway, epoch).is_some() {
+                    self.gateways.raise_generation(generation);
+                    self.aim(now);
+                }
+            }
+            ToVem::Probe { sequence } => {
+                let active_heard = self.gateways.active_heard(now);
+                let highest_epoch = self.fence.highest();
+                self.send(
+                    gateway,
+                    FromVem::Alive {
+                        sequence,
+                        highest_epoch,
+                        active_heard,
+                    },
+                );
+            }
+        }
+    }
+
+    pub(super) fn claimed(&mut self, now: Time, claim: Claimant) {
+        let Claimant { gateway, epoch, .. } = claim;
+        match self.fence.judge(epoch) {
+            Ruling::Obey => self.obey(now, claim),
+            Ruling::Await => self.gateways.await_claim(claim),
+            Ruling::Raise => {
+                // Whoever was obeyed is below the highest epoch from this moment on.
+                let before = self.gateways.obeyed();
+                if self.gateways.obey_nobody(now) {
+                    let before = before.expect("invariant: somebody was obeyed");
+                    self.stop_asking(now);
+                    debug_assert!(before.epoch < epoch, "a claim that raises is higher");
+                }
+                self.gateways.await_claim(claim);
+                self.effects.push_back(Output::Persist(epoch));
+            }
+            ruling @ (Ruling::Refuse | Ruling::RefuseClone) => {
+                let highest = self.fence.highest();
+                let clone = ruling == Ruling::RefuseClone;
+                self.counters.claims_refused += 1;
+                self.counters.clones += u64::from(clone);
+                self.log(if clone {
+                    Event::Clone {
+                        gateway,
+                        epoch,
+                        highest,
+                    }
+                } else {
+                    Event::ClaimRefused {
+                        gateway,
+                        epoch,
+                        highest,
+                    }
+                });
+                let highest_epoch = highest;
+                self.send(
+                    gateway,
+                    FromVem::ClaimRefused {
+                        epoch,
+                        highest_epoch,
+                        clone,
+                    },
+                );
+            }
+        }
+    }
+
+    pub(super) fn persisted(&mut self, now: Time, epoch: Epoch) {
+        self.fence.persisted(epoch);
+        self.persist_again_at = None;
+        if self.fence.is_durable()
+            && let Some(claim) = self.gateways.take_claimant(epoch)
+        {
+            self.obey(now, claim);
+        }
+    }
+
+    pub(super) fn obey(&mut self, now: Time, claim: Claimant) {
+        self.gateways.obey(now, claim);
+        let Claimant { gateway, epoch, .. } = claim;
+        self.send(gateway, FromVem::ClaimAccepted { epoch });
+        let undecided = self.waiting.undecided();
+        self.fail_mode_said = false;
+        self.log(Event::Obeying {
+            gateway,
+            epoch,
+            waiting: undecided.len() as u32,
+        });
+        for flow in undecided {
+            self.counters.asked_anew += 1;
+            self.ask(now, flow);
+        }
+        // Requests of the gateway obeyed before will not be answered.
+        self.revalidation.stop();
+        self.aim(now);
+    }
+
+    pub(super) fn nobody_obeyed(&mut self, now: Time, gateway: GatewayId) {
+        self.stop_asking(now);
+        self.log(Event::NobodyObeyed { gateway });
+    }
+
+    pub(super) fn stop_asking(&mut self, now: Time) {
+        self.waiting.unask_all(now + HOLD_LIMIT);
+        self.revalidation.stop();
+    }
+}

@@ -1,0 +1,203 @@
+//! Random sequences, answered as the datapath would, against the invariants.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the random test does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Packet(u16),
+    Connect(u8),
+    Disconnect(u8),
+    Claim(u8, u64),
+    Release(u8),
+    Decide {
+        gateway: u8,
+        counter: u64,
+        back: u64,
+        permit: bool,
+    },
+    Generation(u8, u64),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let gateway = 0..2_u8;
+    prop_oneof![
+        8 => (0..12_u16).prop_map(Step::Packet),
+        1 => gateway.clone().prop_map(Step::Connect),
+        1 => gateway.clone().prop_map(Step::Disconnect),
+        2 => (gateway.clone(), 1..6_u64).prop_map(|(gateway, counter)| Step::Claim(gateway, counter)),
+        1 => gateway.clone().prop_map(Step::Release),
+        8 => (gateway.clone(), 1..6_u64, 0..8_u64, any::<bool>()).prop_map(
+            |(gateway, counter, back, permit)| Step::Decide { gateway, counter, back, permit }
+        ),
+        1 => (gateway, 1..5_u64).prop_map(|(gateway, number)| Step::Generation(gateway, number)),
+        3 => (0..4_000_u64).prop_map(Step::Wait),
+    ]
+}
+
+/// A shell that answers as the datapath would, and watches from outside.
+struct Model {
+    bench: Bench,
+    next_slot: u32,
+    /// Flow of each slot that the core holds.
+    slots: BTreeMap<u32, u16>,
+    /// Last slot written of each flow: order.
+    written: BTreeMap<u16, u32>,
+    /// What the kernel's entries say.
+    entries: BTreeMap<u16, EntryState>,
+    highest_applied: u64,
+}
+
+impl Model {
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Packet(n) => {
+                let entry = *self.entries.entry(n).or_insert(EntryState::Pending);
+                if matches!(entry, EntryState::Pending | EntryState::Draining) {
+                    let slot = self.next_slot;
+                    self.next_slot += 1;
+                    self.slots.insert(slot, n);
+                    self.bench.hold_as(slot, flow(n), entry);
+                }
+            }
+            Step::Connect(gateway) => self.bench.give(Input::Connected(GatewayId(gateway))),
+            Step::Disconnect(gateway) => self.bench.give(Input::Disconnected(GatewayId(gateway))),
+            Step::Claim(gateway, counter) => {
+                self.bench
+                    .claim(GatewayId(gateway), epoch(counter, gateway), 1);
+            }
+            Step::Release(gateway) => {
+                let epoch = self.bench.vem.highest_epoch();
+                self.bench.say(GatewayId(gateway), ToVem::Release { epoch });
+            }
+            Step::Decide {
+                gateway,
+                counter,
+                back,
+                permit,
+            } => {
+                let request = self.bench.vem.next_request.saturating_sub(back);
+                let verdict = if permit {
+                    Verdict::Permit
+                } else {
+                    Verdict::Drop
+                };
+                self.bench.decide(
+                    GatewayId(gateway),
+                    epoch(counter, gateway),
+                    request,
+                    verdict,
+                );
+            }
+            Step::Generation(gateway, number) => {
+                let (epoch, generation) = (self.bench.vem.highest_epoch(), Generation(number));
+                self.bench
+                    .say(GatewayId(gateway), ToVem::Generation { epoch, generation });
+            }
+            Step::Wait(ms) => self.bench.pass(core::time::Duration::from_millis(ms)),
+        }
+        self.answer();
+    }
+
+    fn answer(&mut self) {
+        while !self.bench.outputs.is_empty() {
+            for output in self.bench.take() {
+                self.carry_out(output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let fenced = |counter: u64, model: &mut Self| {
+            if counter != 0 {
+                let (_, obeyed, _) = model.bench.vem.obeyed().expect("a verdict of nobody");
+                assert_eq!(counter, obeyed.counter, "a verdict of another epoch");
+                assert!(
+                    counter >= model.highest_applied,
+                    "below an epoch applied before"
+                );
+                model.highest_applied = counter;
+            }
+        };
+        match output {
+            Output::Persist(epoch) => self.bench.give(Input::Persisted(epoch)),
+            Output::Drain {
+                flow,
+                epoch_counter,
+                ..
+            } => {
+                fenced(epoch_counter, self);
+                self.entries.insert(flow.id.vm_port, EntryState::Draining);
+            }
+            Output::Deny {
+                flow,
+                epoch_counter,
+                ..
+            } => {
+                fenced(epoch_counter, self);
+                self.entries.insert(flow.id.vm_port, EntryState::Denied);
+            }
+            Output::Forget(flow) => {
+                self.entries.remove(&flow.id.vm_port);
+            }
+            Output::Settle { flow, .. } => {
+                self.entries.insert(flow.id.vm_port, EntryState::Permitted);
+                let outcome = SettleOutcome::Settled;
+                self.bench.give(Input::Settled {
+                    flow,
+                    outcome,
+                    tap_empty: true,
+                });
+            }
+            Output::Write(slot) => {
+                let n = self.slots.remove(&slot.0).expect("given back twice");
+                let entry = self.entries.get(&n).copied();
+                assert_eq!(
+                    entry,
+                    Some(EntryState::Draining),
+                    "written without a permit"
+                );
+                let last = self.written.insert(n, slot.0);
+                assert!(last.is_none_or(|last| last < slot.0), "out of order");
+            }
+            Output::Discard(slot) => {
+                self.slots.remove(&slot.0).expect("given back twice");
+            }
+            Output::Walk { .. } => {
+                self.bench.give(Input::Walked {
+                    stale: Vec::new(),
+                    next: None,
+                });
+            }
+            Output::Send { .. } | Output::Revalidate { .. } | Output::Log(_) => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_sequences_keep_the_invariants(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut model = Model {
+            bench: Bench::new(),
+            next_slot: 0,
+            slots: BTreeMap::new(),
+            written: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            highest_applied: 0,
+        };
+        let mut highest = model.bench.vem.highest_epoch();
+        for step in &steps {
+            model.apply(step);
+            prop_assert!(model.bench.vem.highest_epoch() >= highest);
+            highest = model.bench.vem.highest_epoch();
+        }
+        // Faults end: every packet is given back within the hold limit and a little.
+        model.apply(&Step::Wait(21_000));
+        prop_assert_eq!(model.slots.len(), 0, "packets held for ever");
+    }
+}
