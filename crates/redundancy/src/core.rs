@@ -253,6 +253,7 @@ impl Core {
         if ctx.peer.fault.is_some() {
             return None;
         }
+        ctx.peer.note_told(now);
         match &message {
             ControlMessage::Hello(_) => {}
             ControlMessage::Refused(why) => {

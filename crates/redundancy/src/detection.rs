@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     incarnation: Option<Incarnation>,
     retired: Vec<Incarnation>,
     heard: [Option<Time>; LINKS_MAX],
+    /// When its last message on the control connection came.
+    told: Option<Time>,
     hold_time: Duration,
     /// Why the node at the other end is not our peer, in the operator's words.
     pub(crate) fault: Option<String>,
@@ -48,6 +50,7 @@ impl Peer {
             incarnation: None,
             retired: Vec::new(),
             heard: [None; LINKS_MAX],
+            told: None,
             hold_time: Duration::ZERO,
             fault: None,
         }
@@ -155,8 +158,15 @@ impl Peer {
         self.hold_time.max(ours)
     }
 
+    /// It said something on the control connection: its System Manager lives.
+    pub(crate) const fn note_told(&mut self, now: Time) {
+        self.told = Some(now);
+    }
+
+    /// Control messages prolong a life that heartbeats have shown; they do not begin one.
     fn last_heard(&self) -> Option<Time> {
-        self.heard.iter().flatten().copied().max()
+        let heard = self.heard.iter().flatten().copied().max()?;
+        Some(self.told.map_or(heard, |told| told.max(heard)))
     }
 
     /// Nothing was heard on any link for the hold time, or ever.
