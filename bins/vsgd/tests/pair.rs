@@ -223,6 +223,30 @@ fn two_nodes_pair_and_each_fault_of_the_active_moves_the_role_once() {
 }
 
 #[test]
+fn a_node_that_falls_silent_is_replaced_after_the_hold_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = pair(folder.path());
+    one.start();
+    two.start();
+    one.wait_for(STABLE, 0);
+    // Stopped, nothing of it speaks: no closing packet, no gasp.
+    let stopped: Vec<_> = one.processes().into_iter().map(|(pid, _)| pid).collect();
+    stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    two.wait_for(OVER, 0);
+    stopped.iter().for_each(|pid| signal(*pid, Signal::CONT));
+    // It wakes into a world that has moved on, and follows.
+    two.wait_for(STABLE, 0);
+    assert_eq!((one.said(OVER), two.said(OVER)), (0, 1));
+
+    let mut guardian = two.guardian.take().expect("started");
+    guardian.kill().expect("alive");
+    guardian.wait().expect("its end");
+    one.wait_for(OVER, 0);
+    two.start();
+    one.wait_for(STABLE, 1);
+}
+
+#[test]
 fn a_node_alone_that_was_never_paired_leads() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (mut one, _) = pair(folder.path());

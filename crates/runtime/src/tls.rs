@@ -34,6 +34,9 @@ use crate::identity::{Identity, fingerprint_of};
 /// A handshake takes a few milliseconds between healthy machines; whoever needs longer is dead,
 /// overloaded or hostile, and tries again.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The TCP part of it: shorter than the kernel's first retransmission of a lost SYN (1 s), so
+/// that dialling a peer that is just coming up asks again sooner.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Unauthenticated peers served at once per endpoint; more wait in the listen queue. A pair and
 /// some hundred hosts that all reconnect at once pass in a second.
 pub const HANDSHAKES_MAX: usize = 32;
@@ -220,7 +223,8 @@ impl TlsEndpoint {
                     .bind(SocketAddr::new(local.ip(), 0))
                     .map_err(in_connect)?;
             }
-            let tcp = socket.connect(peer).await.map_err(in_connect)?;
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(peer));
+            let tcp = connecting.await.map_err(|_| TlsError::TimedOut)?.map_err(in_connect)?;
             tune(&tcp).map_err(in_connect)?;
             let name = ServerName::try_from(SERVER_NAME).expect("invariant: a constant DNS name");
             self.connector.connect(name, tcp).await.map_err(refusal)

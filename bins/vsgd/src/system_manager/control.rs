@@ -7,7 +7,8 @@
 //! - the dialling side chooses the connection in use, the listening side follows it; each change
 //!   is told to the core as an end and a new beginning, because what was sent on the old one may
 //!   be lost;
-//! - a link that is silent while another is heard is not used, long before TCP notices;
+//! - a link that is silent while another is heard is not used, and connections with a peer that
+//!   is silent on all are given up, long before TCP notices;
 //! - heartbeat keys of a connection are installed before its first message leaves, and used by
 //!   the listening side only after the dialling side's first message.
 
@@ -38,6 +39,9 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_millis(500);
 /// One try, including the handshake. Shorter than TCP's first retransmission of a lost SYN.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(900);
+/// Silence on every link before connections are given up, if the hold time is shorter: a new
+/// handshake on a busy machine must not be mistaken for it.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// A refused peer is logged at most this often.
 const REFUSAL_LOG_PERIOD: Duration = Duration::from_secs(60);
 
@@ -144,7 +148,7 @@ impl Connections {
     ) -> Option<(Option<[u8; EXPORT_BYTES]>, Vec<Change>)> {
         let connection = self.all.get_mut(&number)?;
         let first = connection.server && !std::mem::replace(&mut connection.spoken, true);
-        let keys = first.then(|| *connection.exported);
+        let keys = first.then_some(*connection.exported);
         let mut changes = Vec::new();
         if connection.server && self.current != Some(number) {
             // The dialling side begins anew on this connection: follow it.
@@ -200,6 +204,19 @@ impl Connections {
                 self.current = Some(better);
                 vec![Change::Disconnected, Change::Connected]
             }
+        }
+    }
+
+    /// Gives up connections with a peer that is silent on every link: it is dead, or back as a
+    /// new process that waits to be dialled, and TCP would notice only seconds later. Their ends
+    /// are told as events.
+    pub(super) fn leave_the_dead(&mut self, now: Time, hold_time: Duration) {
+        let patience = hold_time.max(SILENCE_MIN);
+        let newest = self.heard.values().max();
+        if newest.is_some_and(|newest| now.since(*newest) > patience) {
+            // Silence is held against connections only once they were heard.
+            self.heard.clear();
+            self.all.values().for_each(|connection| connection.reader.abort());
         }
     }
 
@@ -364,3 +381,6 @@ impl Refusals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

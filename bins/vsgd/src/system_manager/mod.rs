@@ -248,6 +248,7 @@ impl Manager {
         let hold_time = self.timing.hold_time().max(self.peer_hold_time);
         let changes = self.connections.avoid_silence(now, hold_time);
         self.changed(changes);
+        self.connections.leave_the_dead(now, hold_time);
         if self
             .supervisor
             .next_deadline()
@@ -295,7 +296,14 @@ impl Manager {
             }
             SupervisorOutput::Log(record) => self.note(&record),
             SupervisorOutput::Reset { reason } => self.reset(reason)?,
-            SupervisorOutput::Activated { .. } => {}
+            SupervisorOutput::Activated { epoch } => self.note(&LogRecord {
+                facility: "REDUNDANCY".to_owned(),
+                severity: 6,
+                mnemonic: "ACTIVATED".to_owned(),
+                // The monotonic time is for whoever measures a takeover.
+                text: format!("Acting under epoch {epoch} since {}.", clock::now()),
+                service: None,
+            }),
             SupervisorOutput::Query {
                 service,
                 question,
@@ -331,7 +339,9 @@ impl Manager {
 
     /// Notes a line; the important ones go to open consoles too.
     fn note(&mut self, record: &LogRecord) {
-        let standby = matches!(self.state, State::Standby | State::Synchronizing);
+        // Becoming active is told as the active tells it, in the original's captures too.
+        let standby = matches!(self.state, State::Standby | State::Synchronizing)
+            && !record.mnemonic.starts_with("HASWITCHOVER");
         let line = self.log.note(record, standby);
         if record.severity <= CONSOLE_SEVERITY {
             self.children
