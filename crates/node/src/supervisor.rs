@@ -187,13 +187,13 @@ impl Supervisor {
                 );
             }
             SupervisorInput::FromService { service, message } => {
-                return self.from_service(now, service, message);
+                return self.hear_service(now, service, message);
             }
         };
         self.tell_redundancy(now, input);
     }
 
-    fn from_service(&mut self, now: Time, service: ServiceName, message: FromService) {
+    fn hear_service(&mut self, now: Time, service: ServiceName, message: FromService) {
         match message {
             FromService::Handshake { service: name } if name == service => {
                 self.tell_services(now, sysmgr::Input::Handshake { service });

@@ -4,4 +4,5 @@
 mod pair;
 mod properties;
 mod scenarios;
+mod schedules;
 mod table;

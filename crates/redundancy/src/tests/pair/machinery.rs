@@ -1,0 +1,350 @@
+//! What moves the site: turns, links, connections, disks, VEMs, stores, and the checks.
+
+use model::{LinkId, Lsn};
+use wire::heartbeat::Datagram;
+use wire::supervision::{Activity, SyncReport, VemReport};
+
+use super::{A, B, BULK, CONNECT, DISCONNECT, LINK_DELAY, Pair, REBOOT, SETTLED, STEP};
+use crate::{Core, Input, Output, ServicesHealth, Timing};
+
+impl Pair {
+    pub(super) fn awake(&self, node: usize) -> bool {
+        self.sides[node].core.is_some() && self.now >= self.sides[node].paused_until
+    }
+
+    pub(super) fn step(&mut self) {
+        self.now = self.now + STEP;
+        for node in [A, B] {
+            if self.sides[node].boots_at.is_some_and(|at| self.now >= at) {
+                self.boot(node);
+            }
+        }
+        self.connect();
+        for node in [A, B] {
+            if self.awake(node) {
+                self.turn(node);
+            }
+        }
+        self.claim();
+        self.replicate();
+        self.check();
+    }
+
+    fn turn(&mut self, node: usize) {
+        let now = self.now;
+        if self.sides[node].services_at.is_some_and(|at| now >= at) {
+            self.sides[node].services_at = None;
+            self.sides[node].health = ServicesHealth::Ready;
+            self.tell(node, Input::Services(ServicesHealth::Ready));
+        }
+        if let Some(sequence) = self.sides[node].applied_due.take() {
+            self.tell(node, Input::PostureApplied { sequence });
+        }
+        while self.sides[node]
+            .writes
+            .front()
+            .is_some_and(|(at, ..)| now >= *at)
+        {
+            let (_, write, record) = self.sides[node].writes.pop_front().expect("just seen");
+            self.sides[node].durable = record;
+            self.tell(node, Input::Persisted { write });
+        }
+        while let Some((at, connection, _)) = self.sides[node].control.front() {
+            let ours = self.sides[node].connected;
+            if now < *at || ours.is_none_or(|ours| *connection > ours) {
+                break;
+            }
+            let stale = ours != Some(*connection);
+            let (_, _, message) = self.sides[node].control.pop_front().expect("just seen");
+            if !stale {
+                self.tell(node, Input::Control(message));
+            }
+        }
+        while self.sides[node]
+            .inbox
+            .front()
+            .is_some_and(|(at, ..)| now >= *at)
+        {
+            let (_, link, datagram) = self.sides[node].inbox.pop_front().expect("just seen");
+            self.receive(node, link, datagram);
+        }
+        self.report(node);
+        let due = self.sides[node].core.as_ref().and_then(Core::next_deadline);
+        if due.is_some_and(|due| now >= due) {
+            self.tell(node, Input::Tick);
+        }
+        self.sides[node].path.main_loop_turned(now);
+        while let Some((link, datagram)) = self.sides[node].path.poll_send(now) {
+            self.send(node, link, datagram);
+        }
+    }
+
+    fn receive(&mut self, node: usize, link: LinkId, datagram: Datagram) {
+        let now = self.now;
+        match datagram {
+            Datagram::Heartbeat(frame) => {
+                if let Some(told) = self.sides[node].path.received(now, link, &frame) {
+                    self.tell(
+                        node,
+                        Input::Heartbeat {
+                            link,
+                            content: frame.content,
+                            peer_hold_time: told.peer_hold_time,
+                            echo: told.echo,
+                        },
+                    );
+                }
+            }
+            Datagram::Gasp(gasp) => {
+                self.send(node, link, Datagram::GaspHeard(gasp.clone()));
+                self.tell(node, Input::Gasp(gasp));
+            }
+            Datagram::GaspHeard(gasp) => {
+                if self.sides[node].path.gasp_heard(&gasp) {
+                    self.tell(node, Input::GaspHeard(gasp));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, link: LinkId, datagram: Datagram) {
+        let up = self.links[usize::from(link.0)][from];
+        if up && self.sides[1 - from].core.is_some() && self.random(1000) >= self.loss {
+            let at = self.now + LINK_DELAY;
+            self.sides[1 - from].inbox.push_back((at, link, datagram));
+        }
+    }
+
+    fn report(&mut self, node: usize) {
+        let registered = self.vems.len() as u16;
+        let reached = self.vems.iter().filter(|vem| vem.reaches[node]);
+        let report = VemReport {
+            registered,
+            connected: reached.clone().count() as u16,
+            highest_epoch: reached.map(|vem| vem.highest).max().unwrap_or_default(),
+            clone_seen: false,
+        };
+        if self.sides[node].last_vems != Some(report) && self.sides[node].services_at.is_none() {
+            self.sides[node].last_vems = Some(report);
+            self.tell(node, Input::Vems(report));
+        }
+        let side = &self.sides[node];
+        let acting = side.acting().is_some();
+        let other = &self.sides[1 - node];
+        let acked = if !acting {
+            side.history.1
+        } else if other.bulk_done {
+            other.history.1
+        } else {
+            Lsn(0)
+        };
+        let sync = SyncReport {
+            lsn: side.history.1,
+            epoch: side.history.0,
+            acked,
+            bulk_done: if acting {
+                other.bulk_done && self.carries()
+            } else {
+                side.bulk_done
+            },
+            config_hash: side.history.1.0,
+        };
+        if side.last_sync != Some(sync) && side.services_at.is_none() {
+            self.sides[node].last_sync = Some(sync);
+            self.tell(node, Input::Sync(sync));
+        }
+    }
+
+    /// The control connection and bulk path stand when some link works both ways.
+    fn carries(&self) -> bool {
+        self.links.iter().any(|link| link[A] && link[B])
+            && self.sides.iter().all(|side| side.core.is_some())
+    }
+
+    fn connect(&mut self) {
+        if self.carries() {
+            self.links_down_since = None;
+            if self.connected_since.is_none() {
+                self.connected_since = Some(self.now);
+                self.connection += 1;
+            }
+            let since = self.connected_since.unwrap_or(self.now);
+            if self.now.since(since) >= CONNECT {
+                for node in [A, B] {
+                    let current = Some(self.connection);
+                    if self.sides[node].connected != current && self.awake(node) {
+                        if self.sides[node].connected.is_some() {
+                            self.tell(node, Input::PeerDisconnected);
+                        }
+                        self.sides[node].connected = current;
+                        self.tell(node, Input::PeerConnected);
+                    }
+                }
+            }
+            return;
+        }
+        let since = *self.links_down_since.get_or_insert(self.now);
+        // A reset closes its connections; a machine that dies does not.
+        let closed = self.sides.iter().any(|side| side.boots_at.is_some());
+        if !closed && self.now.since(since) < DISCONNECT {
+            return;
+        }
+        self.connected_since = None;
+        for node in [A, B] {
+            if self.sides[node].connected.is_some() && self.awake(node) {
+                self.sides[node].connected = None;
+                self.tell(node, Input::PeerDisconnected);
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        let Some(core) = &mut self.sides[node].core else {
+            return;
+        };
+        core.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = core.poll_output() {
+            outputs.push(output);
+        }
+        if let Err(violation) = core.check() {
+            panic!("{violation} on node {node} at {now}");
+        }
+        for output in outputs {
+            self.carry_out(node, output);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output) {
+        let now = self.now;
+        let carries = self.carries();
+        let side = &mut self.sides[node];
+        match output {
+            Output::Persist { write, record } => {
+                side.writes
+                    .push_back((now + side.write_time, write, record));
+            }
+            Output::HeartbeatContent(content) => side.path.set_content(now, content),
+            Output::HeartbeatTiming {
+                interval_ms,
+                misses,
+            } => {
+                side.path.set_timing(now, interval_ms, misses);
+            }
+            Output::Control(message) => {
+                if let Some(connection) = side.connected.filter(|_| carries) {
+                    let at = now + LINK_DELAY;
+                    self.sides[1 - node]
+                        .control
+                        .push_back((at, connection, message));
+                }
+            }
+            Output::Gasp(gasp) => {
+                assert!(side.acting().is_none(), "V2: gasps while its services act");
+                side.path.start_gasp(now, gasp);
+            }
+            Output::SealGasp(_) => {}
+            Output::Posture {
+                sequence,
+                activity,
+                redundant,
+                ..
+            } => {
+                side.told = activity;
+                side.told_sequence = sequence;
+                side.redundant = redundant;
+                if activity != Activity::Standby {
+                    side.bulk_due = None;
+                }
+                side.applied_due = Some(sequence);
+            }
+            Output::AloneGranted { question } => {
+                assert!(side.durable.alone, "A2: leave without a durable mark");
+                side.alone_granted.push(question);
+            }
+            Output::Log(record) => side.logs.push(record),
+            Output::CommandDone { command, result } => side.done.push((command, result)),
+            Output::Reset { reason } => {
+                assert!(side.acting().is_none(), "V2: resets while its services act");
+                side.resets.push(reason);
+                self.kill(node);
+                self.sides[node].boots_at = Some(now + REBOOT);
+            }
+            Output::Activated { epoch } => {
+                self.acts.push((now, node, epoch));
+                let other = self.acted.insert(epoch, node);
+                assert!(other.is_none(), "S1: epoch {epoch} used twice");
+                let durable = &self.sides[node].durable;
+                assert!(
+                    durable.reserved_epoch >= epoch || durable.highest_epoch >= epoch,
+                    "S2: epoch {epoch} used before it was durable"
+                );
+            }
+        }
+    }
+
+    /// VEMs obey the highest claim they hear, and tell everyone.
+    fn claim(&mut self) {
+        let claims = [self.sides[A].acting(), self.sides[B].acting()];
+        for vem in &mut self.vems {
+            for (node, claim) in claims.into_iter().enumerate() {
+                if vem.reaches[node] && self.now >= self.sides[node].paused_until {
+                    vem.highest = vem.highest.max(claim.unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    fn replicate(&mut self) {
+        let carries = self.carries();
+        for node in [A, B] {
+            let follows = self.sides[node].told == Activity::Standby;
+            if !follows {
+                self.sides[node].bulk_done = false;
+                continue;
+            }
+            let leader = &self.sides[1 - node];
+            let leads = matches!(leader.told, Activity::Active(_) | Activity::Quiesce(_));
+            if !(carries && leads && self.awake(node) && self.awake(1 - node)) {
+                continue;
+            }
+            let history = leader.history;
+            let now = self.now;
+            let side = &mut self.sides[node];
+            if side.bulk_done {
+                side.history = history;
+            } else if *side.bulk_due.get_or_insert(now + BULK) <= now {
+                side.bulk_done = true;
+                side.history = history;
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let healthy = self.links == [[true; 2]; 2]
+            && self.loss == 0
+            && [A, B].into_iter().all(|node| self.awake(node));
+        if !healthy {
+            self.healthy_since = self.now;
+        }
+        let hold = Timing::clamped(
+            self.sides[A]
+                .durable
+                .interval_ms
+                .max(self.sides[B].durable.interval_ms),
+            self.sides[A]
+                .durable
+                .misses
+                .max(self.sides[B].durable.misses),
+        );
+        let settled = self.now.since(self.healthy_since) > SETTLED + hold.hold_time() * 3;
+        if settled {
+            assert!(
+                self.actives().len() <= 1,
+                "S4: two actives: {}",
+                self.describe()
+            );
+        }
+    }
+}
