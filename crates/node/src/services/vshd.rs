@@ -414,7 +414,6 @@ impl Vshd {
                     session.state = State::Asking(Box::new(invocation.clone()));
                 }
             }
-            Outcome::Over => self.end(id, ""),
         }
     }
 

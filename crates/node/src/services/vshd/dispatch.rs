@@ -34,8 +34,6 @@ pub(super) enum Outcome {
     Failed(String),
     /// `reload` asks, below this warning.
     Confirm(String),
-    /// The session is over.
-    Over,
 }
 
 /// What is known without asking.
@@ -65,7 +63,8 @@ pub(super) fn plan(
         Command::Empty | Command::Configure | Command::End => {
             Plan::Now(Outcome::Answer(Answer::Done))
         }
-        Command::Exit if *context == Mode::Exec => Plan::Now(Outcome::Over),
+        // Whether it ends the session is known from the session's mode, not from where the word
+        // was found: `exit` is a word of exec mode that every mode understands.
         Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
         Command::AttachModule(_) => Plan::Now(Outcome::Failed(
             "% Use the shell of that supervisor: sessions across the pair are not built yet\n"
