@@ -132,7 +132,10 @@ impl World {
             return;
         }
         let failed = match message {
-            ToShell::Output(text) => return open.output.push_str(&text),
+            ToShell::Output(text) => {
+                self.trace.line(self.now, format_args!("shell of node {node}: {}", text.trim()));
+                return open.output.push_str(&text);
+            }
             ToShell::Question(_) => false,
             ToShell::Bye => {
                 self.operator.session = None;
