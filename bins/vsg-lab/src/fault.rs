@@ -277,21 +277,23 @@ pub fn kill_service(node: &Namespace, service: &str) -> anyhow::Result<FaultRepo
 
 /// Ends a host agent's worker with SIGKILL, its guardian too when asked.
 ///
-/// The guardian is the `vemd` whose parent is no `vemd`; every other is a
-/// worker.
+/// The guardian is known by its program; a worker by its parent, since it may
+/// have been started as `/proc/self/exe`.
 ///
 /// # Errors
 /// When the host runs no such process.
 pub fn kill_vemd(host: &Namespace, with_guardian: bool) -> anyhow::Result<FaultReport> {
-    let agents: Vec<_> = process::members(&[host])?
-        .into_iter()
+    let all = process::members(&[host])?;
+    let agents: BTreeSet<i32> = all
+        .iter()
         .filter(|one| one.runs("vemd"))
+        .map(|one| one.pid)
         .collect();
-    let pids: BTreeSet<i32> = agents.iter().map(|one| one.pid).collect();
     // The guardian first, so that it cannot start another worker meanwhile.
-    let (workers, guardians): (Vec<_>, Vec<_>) = agents
+    let (workers, others): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .partition(|one| pids.contains(&one.parent));
+        .partition(|one| agents.contains(&one.parent));
+    let guardians = others.into_iter().filter(|one| agents.contains(&one.pid));
     let mut targets = workers;
     if with_guardian {
         targets.splice(0..0, guardians);
