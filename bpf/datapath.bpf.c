@@ -693,6 +693,9 @@ static __always_inline int filter(struct __sk_buff *skb, int direction)
 		return drop(port, COUNT_MALFORMED);
 	if (same_mac(ethernet.h_source, port->mac) != (direction == FROM_VM))
 		return drop(port, COUNT_SPOOFED);
+	/* A tag the kernel took off the frame is not to be seen in it. */
+	if (skb->vlan_present)
+		return drop(port, COUNT_ETHERTYPE);
 	if (ethernet.h_proto == bpf_htons(ETH_P_ARP)) {
 		count(port, COUNT_ARP);
 		return NEXT;

@@ -160,6 +160,7 @@ fn spawn(guarded: &Guarded) -> Result<Child> {
         arguments.extend(["--tap".into(), tap.as_raw_fd().to_string().into()]);
     }
     Command::new("/proc/self/exe")
+        .arg0("vemd")
         .args(arguments)
         .spawn()
         .context("starting the worker")

@@ -409,3 +409,42 @@ fn the_kernel_forgets_flows_without_vemd_and_a_clean_stop_leaves_nothing() {
     site.stop();
     assert_eq!(site.leftovers(), Vec::<String>::new());
 }
+
+/// Figures, by hand: `cargo test --release -p vemd --test datapath -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a promise"]
+fn measure() {
+    if !possible() {
+        return;
+    }
+    let site = active_site();
+    serve_tcp(&site, OPEN);
+    let visits = inside(&site.vm("a"), || {
+        let limit = Duration::from_secs(3);
+        let mut times: Vec<_> = (0..2000).map(|_| visit(OPEN, limit).unwrap()).collect();
+        times.sort();
+        times
+    });
+    let times = visits.join().unwrap();
+    let at = |percent: usize| times[times.len() * percent / 100];
+    eprintln!("connect: p50 {:?} p99 {:?} max {:?}", at(50), at(99), times[times.len() - 1]);
+    eprintln!("status: {}", site.show("status"));
+    let server = site.vm("b");
+    let _serving = inside(&server, || {
+        std::process::Command::new("iperf3").args(["-s", "-1", "-p", "5201"]).output().unwrap()
+    });
+    let client = inside(&site.vm("a"), || {
+        let mut iperf = std::process::Command::new("iperf3");
+        iperf.args(["-c", site::VM_B, "-p", "5201", "-t", "3", "-P", "4"]);
+        // The server needs a moment to listen; the client says so when it was too early.
+        loop {
+            let output = iperf.output().unwrap();
+            if output.status.success() {
+                return String::from_utf8(output.stdout).unwrap();
+            }
+        }
+    });
+    eprintln!("{}", client.join().unwrap());
+    eprintln!("{}", site.vemd(&["show", "stats"]));
+    eprintln!("{}", site.vemd(&["show", "flows"]));
+}
