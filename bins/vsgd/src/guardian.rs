@@ -30,9 +30,10 @@ use crate::configuration::{Configuration, Link};
 use crate::{EXIT_UNUSABLE, RESET_REASON};
 
 /// A System Manager that lived shorter died fast.
-const FAST_DEATH: Duration = Duration::from_secs(5);
-/// Fast deaths in a row that are answered at once: a double fault is no reason to wait.
-const FAST_DEATHS_FREE: u32 = 3;
+const FAST_DEATH: Duration = Duration::from_secs(3);
+/// Fast deaths in a row that are answered at once: a fault that follows another, or an operator's
+/// drill, is no reason to wait.
+const FAST_DEATHS_FREE: u32 = 5;
 /// First pause after that; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Longest pause: often enough for an operator who watches, too rare to burn the machine.

@@ -4,16 +4,19 @@
 //! - a service has at most one process; what an earlier process still had to say is dropped;
 //! - messages to a service leave in order; those its socket does not take wait here, at most
 //!   [`BACKLOG_MAX`], and a service that lets them pile up is killed: it does not work;
-//! - a service that sends what is not a message is killed.
+//! - a service that sends what is not a message is killed;
+//! - starting a process waits for the new process to be scheduled, which on a busy machine takes
+//!   longer than a fast hold time: a thread of its own does it, never the main loop.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use model::ServiceName;
 use runtime::process::{Process, Spawn};
@@ -35,6 +38,8 @@ pub(super) type RunNumber = u64;
 /// What the tasks of a child tell the main loop.
 #[derive(Debug)]
 pub(super) enum ChildEvent {
+    /// The process runs, under this host PID, or could not be started.
+    Started(io::Result<(Process, u32)>),
     /// A message came.
     Message(FromService),
     /// It sent rubbish.
@@ -58,46 +63,109 @@ impl Drop for Child {
     }
 }
 
+/// A process that is being started, and our end of its socket.
+struct Starting {
+    run: RunNumber,
+    socket: Seqpacket,
+}
+
+/// What the starting thread is asked for.
+struct StartRequest {
+    service: ServiceName,
+    run: RunNumber,
+    socket: OwnedFd,
+}
+
 /// All of them.
 pub(super) struct Children {
-    configuration_file: PathBuf,
     events: mpsc::Sender<Event>,
+    starter: SyncSender<StartRequest>,
+    starting: BTreeMap<ServiceName, Starting>,
     running: BTreeMap<ServiceName, Child>,
     runs: RunNumber,
 }
 
 impl Children {
-    pub(super) fn new(configuration_file: PathBuf, events: mpsc::Sender<Event>) -> Self {
-        Self {
-            configuration_file,
+    /// Starts the thread that starts processes.
+    pub(super) fn new(
+        configuration_file: PathBuf,
+        events: mpsc::Sender<Event>,
+    ) -> io::Result<Self> {
+        // Each service is asked for once before it is heard of, so this never is full.
+        let (starter, requests) = sync_channel::<StartRequest>(ServiceName::ALL.len());
+        let results = events.clone();
+        std::thread::Builder::new()
+            .name("starter".to_owned())
+            .spawn(move || {
+                while let Ok(StartRequest {
+                    service,
+                    run,
+                    socket,
+                }) = requests.recv()
+                {
+                    let started = start(&configuration_file, service, &socket);
+                    // The child must hold the only other end, or its death would not close it.
+                    drop(socket);
+                    let event = ChildEvent::Started(started);
+                    if results
+                        .blocking_send(Event::Child {
+                            service,
+                            run,
+                            event,
+                        })
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            })?;
+        let (starting, running) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self {
             events,
-            running: BTreeMap::new(),
+            starter,
+            starting,
+            running,
             runs: 0,
-        }
+        })
     }
 
-    /// Starts the service; returns its host PID.
-    pub(super) fn spawn(&mut self, service: ServiceName) -> io::Result<u32> {
-        let (socket, theirs) = Seqpacket::pair()?;
-        let process = Spawn {
-            name: "vsgd",
-            arguments: vec![
-                OsStr::new("service"),
-                OsStr::new(service.as_str()),
-                OsStr::new("--config"),
-                self.configuration_file.as_os_str(),
-            ],
-            environment: Vec::new(),
-            socket: theirs.as_fd(),
-            new_pid_namespace: false,
-        }
-        .start()?;
-        let host_pid = process.host_pid().unwrap_or_else(|| process.pid());
+    /// Has the service started; [`ChildEvent::Started`] follows.
+    pub(super) fn spawn(&mut self, service: ServiceName) -> io::Result<()> {
+        let (ours, theirs) = Seqpacket::pair()?;
         self.runs += 1;
-        let run = self.runs;
+        let request = StartRequest {
+            service,
+            run: self.runs,
+            socket: theirs,
+        };
+        self.starter
+            .try_send(request)
+            .map_err(|_| io::Error::other("the starter is stuck"))?;
+        self.starting.insert(
+            service,
+            Starting {
+                run: self.runs,
+                socket: ours,
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes a started process; returns its host PID.
+    pub(super) fn started(
+        &mut self,
+        service: ServiceName,
+        result: io::Result<(Process, u32)>,
+    ) -> io::Result<u32> {
+        let Some(Starting { run, socket }) = self.starting.remove(&service) else {
+            return Err(io::Error::other("not asked for"));
+        };
+        let (process, host_pid) = result?;
         let socket = Arc::new(socket);
+        // A process whose end would not be noticed must not be there.
+        let notice = process.exit_notice().inspect_err(|_| process.kill())?;
+        let events = self.events.clone();
         let reader = tokio::spawn(read(service, run, Arc::clone(&socket), self.events.clone()));
-        let (notice, events) = (process.exit_notice()?, self.events.clone());
         let waiter = tokio::spawn(async move {
             notice.ended().await;
             let _ = events
@@ -130,9 +198,9 @@ impl Children {
 
     /// Whether `run` is the service's process now.
     pub(super) fn is_current(&self, service: ServiceName, run: RunNumber) -> bool {
-        self.running
-            .get(&service)
-            .is_some_and(|child| child.run == run)
+        let running = self.running.get(&service).map(|child| child.run);
+        let starting = self.starting.get(&service).map(|starting| starting.run);
+        running == Some(run) || starting == Some(run)
     }
 
     /// Takes the ended process off the list: its host PID and how it ended.
@@ -180,6 +248,28 @@ impl Children {
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
+}
+
+fn start(
+    configuration_file: &Path,
+    service: ServiceName,
+    socket: &OwnedFd,
+) -> io::Result<(Process, u32)> {
+    let spawn = Spawn {
+        name: "vsgd",
+        arguments: vec![
+            OsStr::new("service"),
+            OsStr::new(service.as_str()),
+            OsStr::new("--config"),
+            configuration_file.as_os_str(),
+        ],
+        environment: Vec::new(),
+        socket: socket.as_fd(),
+        new_pid_namespace: false,
+    };
+    let process = spawn.start()?;
+    let host_pid = process.host_pid().unwrap_or_else(|| process.pid());
+    Ok((process, host_pid))
 }
 
 impl Child {

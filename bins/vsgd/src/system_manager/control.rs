@@ -216,7 +216,9 @@ impl Connections {
         if newest.is_some_and(|newest| now.since(*newest) > patience) {
             // Silence is held against connections only once they were heard.
             self.heard.clear();
-            self.all.values().for_each(|connection| connection.reader.abort());
+            self.all
+                .values()
+                .for_each(|connection| connection.reader.abort());
         }
     }
 

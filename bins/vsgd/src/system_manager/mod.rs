@@ -174,7 +174,7 @@ impl Manager {
             supervisor: Supervisor::new(start),
             inputs: VecDeque::new(),
             heartbeats,
-            children: Children::new(file.to_owned(), events.clone()),
+            children: Children::new(file.to_owned(), events.clone()).context("starter thread")?,
             connections: Connections::default(),
             persistence: Persistence::start(node_file, events).context("node file thread")?,
             log,
@@ -316,13 +316,10 @@ impl Manager {
     }
 
     fn spawn(&mut self, service: ServiceName) {
-        self.inputs.push_back(match self.children.spawn(service) {
-            Ok(pid) => SupervisorInput::Spawned { service, pid },
-            Err(error) => SupervisorInput::SpawnFailed {
-                service,
-                error: error.to_string(),
-            },
-        });
+        if let Err(error) = self.children.spawn(service) {
+            let error = error.to_string();
+            self.inputs.push_back(SupervisorInput::SpawnFailed { service, error });
+        }
     }
 
     fn reset(&mut self, reason: String) -> anyhow::Result<()> {
@@ -447,6 +444,14 @@ impl Manager {
 
     fn child(&mut self, service: ServiceName, event: ChildEvent) {
         match event {
+            ChildEvent::Started(result) => {
+                self.inputs.push_back(match self.children.started(service, result) {
+                    Ok(pid) => SupervisorInput::Spawned { service, pid },
+                    Err(error) => {
+                        SupervisorInput::SpawnFailed { service, error: error.to_string() }
+                    }
+                });
+            }
             ChildEvent::Message(message) => {
                 self.inputs
                     .push_back(SupervisorInput::FromService { service, message });
