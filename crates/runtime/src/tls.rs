@@ -224,7 +224,10 @@ impl TlsEndpoint {
                     .map_err(in_connect)?;
             }
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(peer));
-            let tcp = connecting.await.map_err(|_| TlsError::TimedOut)?.map_err(in_connect)?;
+            let tcp = connecting
+                .await
+                .map_err(|_| TlsError::TimedOut)?
+                .map_err(in_connect)?;
             tune(&tcp).map_err(in_connect)?;
             let name = ServerName::try_from(SERVER_NAME).expect("invariant: a constant DNS name");
             self.connector.connect(name, tcp).await.map_err(refusal)

@@ -318,7 +318,8 @@ impl Manager {
     fn spawn(&mut self, service: ServiceName) {
         if let Err(error) = self.children.spawn(service) {
             let error = error.to_string();
-            self.inputs.push_back(SupervisorInput::SpawnFailed { service, error });
+            self.inputs
+                .push_back(SupervisorInput::SpawnFailed { service, error });
         }
     }
 
@@ -445,12 +446,14 @@ impl Manager {
     fn child(&mut self, service: ServiceName, event: ChildEvent) {
         match event {
             ChildEvent::Started(result) => {
-                self.inputs.push_back(match self.children.started(service, result) {
-                    Ok(pid) => SupervisorInput::Spawned { service, pid },
-                    Err(error) => {
-                        SupervisorInput::SpawnFailed { service, error: error.to_string() }
-                    }
-                });
+                self.inputs
+                    .push_back(match self.children.started(service, result) {
+                        Ok(pid) => SupervisorInput::Spawned { service, pid },
+                        Err(error) => SupervisorInput::SpawnFailed {
+                            service,
+                            error: error.to_string(),
+                        },
+                    });
             }
             ChildEvent::Message(message) => {
                 self.inputs

@@ -19,7 +19,12 @@ const PART: &str = "TWINWALL_TEST_PART";
 type Report = (u32, bool, Vec<String>);
 
 fn start(part: &str, new_pid_namespace: bool, socket: &OwnedFd) -> Process {
-    let arguments = ["--exact", "process::tests::child_body", "--ignored", "--nocapture"];
+    let arguments = [
+        "--exact",
+        "process::tests::child_body",
+        "--ignored",
+        "--nocapture",
+    ];
     Spawn {
         name: "child",
         arguments: arguments.iter().map(OsStr::new).collect(),
@@ -35,7 +40,9 @@ fn start(part: &str, new_pid_namespace: bool, socket: &OwnedFd) -> Process {
 #[tokio::test]
 #[ignore = "the children of other tests run this"]
 async fn child_body() {
-    let Ok(part) = std::env::var(PART) else { return };
+    let Ok(part) = std::env::var(PART) else {
+        return;
+    };
     let socket = Seqpacket::from_fd(inherited_socket().expect("inherited")).expect("a socket");
     let no_new_privileges = rustix::thread::no_new_privs().expect("prctl");
     let open = std::fs::read_dir("/proc/self/fd").expect("descriptors");
@@ -49,27 +56,42 @@ async fn child_body() {
         let child = start("leaf", false, &theirs);
         let host_pid = child.host_pid().expect("a number");
         let mut buffer = PacketBuffer::default();
-        let theirs: Option<Report> =
-            ours.receive(Channel::Supervision, &mut buffer).await.expect("a report");
+        let theirs: Option<Report> = ours
+            .receive(Channel::Supervision, &mut buffer)
+            .await
+            .expect("a report");
         assert!(theirs.is_some());
-        socket.send(Channel::Supervision, &(report.clone(), host_pid)).await.expect("sent");
+        socket
+            .send(Channel::Supervision, &(report.clone(), host_pid))
+            .await
+            .expect("sent");
         std::future::pending::<()>().await;
     }
-    socket.send(Channel::Supervision, &report).await.expect("sent");
+    socket
+        .send(Channel::Supervision, &report)
+        .await
+        .expect("sent");
     std::future::pending::<()>().await;
 }
 
 async fn receive<T: serde::de::DeserializeOwned>(socket: &Seqpacket) -> T {
     let mut buffer = PacketBuffer::default();
     let received = socket.receive(Channel::Supervision, &mut buffer);
-    let received = tokio::time::timeout(PATIENCE, received).await.expect("a report in time");
+    let received = tokio::time::timeout(PATIENCE, received)
+        .await
+        .expect("a report in time");
     received.expect("a sound message").expect("an open socket")
 }
 
 async fn ended(child: &Process) -> std::process::ExitStatus {
     let notice = child.exit_notice().expect("a notice");
-    tokio::time::timeout(PATIENCE, notice.ended()).await.expect("an end in time");
-    child.try_wait().expect("not reaped before").expect("an ended child")
+    tokio::time::timeout(PATIENCE, notice.ended())
+        .await
+        .expect("an end in time");
+    child
+        .try_wait()
+        .expect("not reaped before")
+        .expect("an ended child")
 }
 
 fn exists(host_pid: u32) -> bool {
@@ -90,8 +112,15 @@ async fn a_child_has_its_socket_no_more_privileges_and_an_end() {
     let (pid, no_new_privileges, sockets): Report = receive(&ours).await;
     assert_eq!(pid, child.pid());
     assert!(no_new_privileges);
-    assert!(sockets.contains(&inherited) && !sockets.contains(&other), "{sockets:?}");
-    assert_eq!(child.host_pid(), Some(child.pid()), "no PID namespace, no other number");
+    assert!(
+        sockets.contains(&inherited) && !sockets.contains(&other),
+        "{sockets:?}"
+    );
+    assert_eq!(
+        child.host_pid(),
+        Some(child.pid()),
+        "no PID namespace, no other number"
+    );
     assert_eq!(child.try_wait().expect("running"), None);
     child.kill();
     assert_eq!(ended(&child).await.signal(), Some(9));
@@ -111,6 +140,9 @@ async fn the_death_of_a_namespaces_first_process_ends_all_below_it_and_another_c
         assert!(exists(grandchild), "its number is the host's");
         child.kill();
         assert_eq!(ended(&child).await.signal(), Some(9));
-        assert!(!exists(grandchild), "the kernel ended it before its parent's end was told");
+        assert!(
+            !exists(grandchild),
+            "the kernel ended it before its parent's end was told"
+        );
     }
 }
