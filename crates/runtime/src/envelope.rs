@@ -29,6 +29,33 @@ use wire::heartbeat::DATAGRAM_MAX_BYTES;
 pub const EXPORT_LABEL: &str = "EXPORTER-twinwall-heartbeat";
 /// Bytes exported: key id, the client's key, the server's key.
 pub const EXPORT_BYTES: usize = 8 + 32 + 32;
+/// What both ends of one TLS connection exported from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ExportedKeys([u8; EXPORT_BYTES]);
+
+impl ExportedKeys {
+    /// The exporter's bytes for [`EXPORT_LABEL`].
+    #[must_use]
+    pub const fn new(bytes: [u8; EXPORT_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key id: public, it stands in every datagram.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        let mut id = [0; 8];
+        id.copy_from_slice(&self.0[..8]);
+        u64::from_le_bytes(id)
+    }
+}
+
+impl std::fmt::Debug for ExportedKeys {
+    /// The key id only; keys appear nowhere.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ExportedKeys({:x})", self.id())
+    }
+}
+
 /// Key id and counter.
 const HEADER_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
@@ -73,16 +100,16 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(exported: &[u8; EXPORT_BYTES], server: bool) -> Self {
+    fn new(exported: &ExportedKeys, server: bool) -> Self {
         let key = |offset: usize| {
-            let bytes = &exported[offset..offset + 32];
+            let bytes = &exported.0[offset..offset + 32];
             let unbound = UnboundKey::new(&CHACHA20_POLY1305, bytes);
             LessSafeKey::new(unbound.expect("invariant: the cipher's keys have 32 bytes"))
         };
         let (client, own) = (key(8), key(40));
         let (send, receive) = if server { (own, client) } else { (client, own) };
         Self {
-            id: Envelope::key_id(exported),
+            id: exported.id(),
             server,
             send,
             receive,
@@ -128,17 +155,9 @@ impl std::fmt::Debug for Envelope {
 }
 
 impl Envelope {
-    /// The key id of exported bytes.
-    #[must_use]
-    pub fn key_id(exported: &[u8; EXPORT_BYTES]) -> u64 {
-        let mut id = [0; 8];
-        id.copy_from_slice(&exported[..8]);
-        u64::from_le_bytes(id)
-    }
-
     /// Accepts datagrams under the keys of a new TLS connection from now on.
     /// Returns the key id, for [`Self::activate`].
-    pub fn install(&mut self, exported: &[u8; EXPORT_BYTES], server: bool) -> u64 {
+    pub fn install(&mut self, exported: &ExportedKeys, server: bool) -> u64 {
         let keys = Keys::new(exported, server);
         let id = keys.id;
         if self.keys.iter().all(|known| known.id != id) {

@@ -28,7 +28,7 @@ use wire::supervision::HeartbeatStatus;
 
 use crate::clock;
 use crate::descriptor::watch;
-use crate::envelope::{EXPORT_BYTES, Envelope, OVERHEAD_BYTES};
+use crate::envelope::{Envelope, ExportedKeys, OVERHEAD_BYTES};
 use crate::process::{become_real_time, lock_memory};
 
 /// Commands waiting for the thread, which takes them within a scheduling delay. A turn of the main
@@ -83,7 +83,7 @@ pub struct ThreadStuck;
 #[derive(Debug)]
 enum Command {
     Install {
-        exported: [u8; EXPORT_BYTES],
+        exported: ExportedKeys,
         server: bool,
     },
     Activate {
@@ -274,11 +274,7 @@ impl Heartbeats {
     ///
     /// # Errors
     /// [`ThreadStuck`], as for all commands.
-    pub fn install_keys(
-        &self,
-        exported: [u8; EXPORT_BYTES],
-        server: bool,
-    ) -> Result<(), ThreadStuck> {
+    pub fn install_keys(&self, exported: ExportedKeys, server: bool) -> Result<(), ThreadStuck> {
         self.command(Command::Install { exported, server })
     }
 
@@ -286,10 +282,8 @@ impl Heartbeats {
     ///
     /// # Errors
     /// [`ThreadStuck`].
-    pub fn activate_keys(&self, exported: &[u8; EXPORT_BYTES]) -> Result<(), ThreadStuck> {
-        self.command(Command::Activate {
-            key: Envelope::key_id(exported),
-        })
+    pub fn activate_keys(&self, key: u64) -> Result<(), ThreadStuck> {
+        self.command(Command::Activate { key })
     }
 
     /// What beats say from now on.

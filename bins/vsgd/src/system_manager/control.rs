@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use model::{LinkId, NodeKey, Time};
 use runtime::clock;
-use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL};
+use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL, ExportedKeys};
 use runtime::stream::{MessageSender, framed};
 use runtime::tls::{Authenticated, TlsEndpoint, TlsError};
 use tokio::net::TcpListener;
@@ -69,7 +69,7 @@ pub(super) struct Connection {
     sender: MessageSender<ControlMessage>,
     reader: AbortHandle,
     /// Heartbeat keys.
-    pub(super) exported: Box<[u8; EXPORT_BYTES]>,
+    pub(super) keys: ExportedKeys,
     /// We listened.
     pub(super) server: bool,
     spoken: bool,
@@ -140,15 +140,15 @@ impl Connections {
     }
 
     /// A message came: whether to heed it, whether it is the dialling side's first (its keys are
-    /// now in force: returns them), and what it changes.
+    /// now in force: returns their id), and what it changes.
     pub(super) fn message(
         &mut self,
         number: ConnectionNumber,
         message: &ControlMessage,
-    ) -> Option<(Option<[u8; EXPORT_BYTES]>, Vec<Change>)> {
+    ) -> Option<(Option<u64>, Vec<Change>)> {
         let connection = self.all.get_mut(&number)?;
         let first = connection.server && !std::mem::replace(&mut connection.spoken, true);
-        let keys = first.then_some(*connection.exported);
+        let keys = first.then_some(connection.keys.id());
         let mut changes = Vec::new();
         if connection.server && self.current != Some(number) {
             // The dialling side begins anew on this connection: follow it.
@@ -340,7 +340,7 @@ impl Shared {
             link,
             sender,
             reader: reader.abort_handle(),
-            exported: Box::new(exported),
+            keys: ExportedKeys::new(exported),
             server,
             spoken: false,
         };

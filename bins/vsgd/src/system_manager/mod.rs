@@ -485,16 +485,16 @@ impl Manager {
         match event {
             ControlEvent::Up(connection) => {
                 self.heartbeats
-                    .install_keys(*connection.exported, connection.server)?;
+                    .install_keys(connection.keys, connection.server)?;
                 let changes = self.connections.up(*connection);
                 self.changed(changes);
             }
             ControlEvent::Message(number, message) => {
-                let Some((keys, changes)) = self.connections.message(number, &message) else {
+                let Some((key, changes)) = self.connections.message(number, &message) else {
                     return Ok(());
                 };
-                if let Some(exported) = keys {
-                    self.heartbeats.activate_keys(&exported)?;
+                if let Some(key) = key {
+                    self.heartbeats.activate_keys(key)?;
                 }
                 self.changed(changes);
                 self.inputs.push_back(SupervisorInput::Control(message));

@@ -1,9 +1,11 @@
 //! Two ends with the same exported bytes, and what an attacker can do in between.
 
-use super::{EXPORT_BYTES, Envelope, GUARDIAN_COUNTERS, Refused, ReplayWindow, WINDOW_BITS};
+use super::{Envelope, ExportedKeys, GUARDIAN_COUNTERS, Refused, ReplayWindow, WINDOW_BITS};
 
-fn exported(seed: u8) -> [u8; EXPORT_BYTES] {
-    core::array::from_fn(|i| seed.wrapping_mul(31).wrapping_add(i as u8))
+fn exported(seed: u8) -> ExportedKeys {
+    ExportedKeys::new(core::array::from_fn(|i| {
+        seed.wrapping_mul(31).wrapping_add(i as u8)
+    }))
 }
 
 /// A server and a client after one TLS connection and the client's first control message.

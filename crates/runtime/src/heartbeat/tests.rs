@@ -8,7 +8,7 @@ use wire::heartbeat::{Content, Gasp, State};
 
 use super::{HeartbeatEvent, HeartbeatLink, Heartbeats, StartError};
 use crate::clock;
-use crate::envelope::EXPORT_BYTES;
+use crate::envelope::ExportedKeys;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,10 +51,10 @@ fn pair() -> (Heartbeats, Heartbeats) {
     };
     let server = Heartbeats::start(links(a, b)).expect("started");
     let client = Heartbeats::start(links(b, a)).expect("started");
-    let exported: [u8; EXPORT_BYTES] = core::array::from_fn(|i| i as u8);
+    let exported = ExportedKeys::new(core::array::from_fn(|i| i as u8));
     client.install_keys(exported, false).expect("a live thread");
     server.install_keys(exported, true).expect("a live thread");
-    server.activate_keys(&exported).expect("a live thread");
+    server.activate_keys(exported.id()).expect("a live thread");
     (server, client)
 }
 

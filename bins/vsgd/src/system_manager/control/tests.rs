@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{LinkId, Time};
-use runtime::envelope::EXPORT_BYTES;
+use runtime::envelope::{EXPORT_BYTES, ExportedKeys};
 use runtime::stream::{MessageReceiver, framed};
 use tokio::io::{DuplexStream, ReadHalf};
 use wire::Channel;
@@ -19,7 +19,7 @@ fn connection(number: ConnectionNumber, link: u8, server: bool) -> (Connection, 
     let (sender, _) = framed::<_, ControlMessage, ControlMessage>(near, Channel::Control);
     let (_, far) = framed::<_, ControlMessage, ControlMessage>(far, Channel::Control);
     let reader = tokio::spawn(std::future::pending::<()>()).abort_handle();
-    let exported = Box::new([number as u8; EXPORT_BYTES]);
+    let keys = keys(number);
     let link = LinkId(link);
     (
         Connection {
@@ -27,12 +27,16 @@ fn connection(number: ConnectionNumber, link: u8, server: bool) -> (Connection, 
             link,
             sender,
             reader,
-            exported,
+            keys,
             server,
             spoken: false,
         },
         far,
     )
+}
+
+fn keys(number: ConnectionNumber) -> ExportedKeys {
+    ExportedKeys::new([number as u8; EXPORT_BYTES])
 }
 
 fn refused() -> ControlMessage {
@@ -92,10 +96,10 @@ async fn the_listening_side_follows_the_dialling_side() {
     let ((one, _far_one), (two, mut far_two)) = (connection(1, 0, true), connection(2, 1, true));
     connections.up(one);
     connections.up(two);
-    let (keys, changes) = connections.message(2, &hello()).expect("known");
+    let (key, changes) = connections.message(2, &hello()).expect("known");
     assert_eq!(
-        keys,
-        Some([2; EXPORT_BYTES]),
+        key,
+        Some(keys(2).id()),
         "its keys are in force from its first message"
     );
     assert_eq!(changes, [Disconnected, Connected]);
@@ -111,9 +115,9 @@ async fn the_dialling_side_leaves_a_silent_link() {
     let ((one, _far_one), (two, mut far_two)) = (connection(1, 0, false), connection(2, 1, false));
     connections.up(one);
     connections.up(two);
-    let (keys, changes) = connections.message(2, &hello()).expect("known");
+    let (key, changes) = connections.message(2, &hello()).expect("known");
     assert_eq!(
-        (keys, changes),
+        (key, changes),
         (None, Vec::new()),
         "it chooses, and follows nobody"
     );
