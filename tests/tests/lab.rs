@@ -89,6 +89,19 @@ fn a_killed_owner_leaves_nothing() {
     .expect("the guard takes the lab down");
 }
 
+/// All traffic of the topology's plan ends at one VM.
+const STANDALONE_POLICY: &str = "\
+rule served@root
+  condition 1 dst.net.port neq 9999
+  action 10 permit
+policy site@root
+  rule served@root order 10
+security-profile client@root
+  policy site@root
+security-profile web@root
+  policy site@root
+";
+
 #[test]
 fn a_standalone_gateway_decides_alone() {
     if !bench::may_run() {
@@ -114,7 +127,7 @@ fn a_standalone_gateway_decides_alone() {
     ] {
         assert!(status.contains(line), "no {line:?} in:\n{status}");
     }
-    lab.configure("sup-1", site::POLICY)
+    lab.configure("sup-1", STANDALONE_POLICY)
         .expect("the sample policy");
     lab.start_traffic(60).expect("traffic");
     let script = "exec 3<>/dev/tcp/10.9.0.11/80";
