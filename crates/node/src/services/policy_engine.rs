@@ -526,3 +526,6 @@ impl Service for PolicyEngine {
         .min()
     }
 }
+
+#[cfg(test)]
+mod tests;

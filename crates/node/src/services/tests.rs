@@ -254,7 +254,7 @@ fn an_operator_configures_saves_and_sees_it() {
     );
     assert_eq!(shell(&mut pair, 0, "zone web").2, "vsg(config-zone)# ");
     let condition = "condition 1 net.ip-address eq 10.9.0.0 255.255.255.0";
-    assert_eq!(shell(&mut pair, 0, condition).1, false);
+    assert!(!shell(&mut pair, 0, condition).1);
     assert_eq!(shell(&mut pair, 0, "hostname gate").2, "gate(config)# ");
     let (text, failed, prompt) = shell(&mut pair, 0, "rule r");
     assert_eq!(

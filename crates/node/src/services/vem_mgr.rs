@@ -20,22 +20,23 @@
 //! Not handled here: votes (a standby that asks VEMs whether the active is alive).
 
 mod asking;
+mod claims;
 mod connections;
 mod inventory;
+mod relay;
 
 use core::time::Duration;
 
 use model::{Epoch, Generation, ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
-use wire::checkpoint::Acknowledgement;
 use wire::service::{FromPolicyEngine, FromVemMgr, Module, ToPolicyEngine, ToVemMgr};
 use wire::supervision::{Activity, FromService, Posture, VemReport};
-use wire::vem::{BATCH_MAX, DecisionRequest, FlowReport, FromVem, ToVem};
+use wire::vem::{FromVem, ToVem};
 
 use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
 use crate::service::{Service, ServiceInput, ServiceOutput, VemConnection, VemEvent};
 use crate::services::outbox::Outbox;
-use asking::{Asking, Batch};
+use asking::Asking;
 use connections::{Connections, Greeting};
 use inventory::Inventory;
 
@@ -154,149 +155,6 @@ impl VemMgr {
         }
     }
 
-    fn posture(&mut self, now: Time, posture: Posture) {
-        let before = self.activity();
-        let after = posture.activity;
-        self.posture = Some(posture);
-        self.applied = false;
-        self.drain_until = None;
-        match (before, after) {
-            (Activity::Active(epoch), Activity::Quiesce(to)) if epoch == to => {
-                self.asking.stop_waiting();
-                self.drain_until = Some(now + DRAIN_LIMIT);
-            }
-            (Activity::Active(epoch), Activity::Active(to)) if epoch == to => {}
-            (
-                Activity::Active(epoch) | Activity::Quiesce(epoch),
-                Activity::Idle | Activity::Standby | Activity::Active(_) | Activity::Quiesce(_),
-            ) => {
-                self.asking.clear();
-                self.release(now, epoch);
-            }
-            (Activity::Idle | Activity::Standby, _) => {}
-        }
-        if after == Activity::Idle {
-            // The System Manager wants to know what the VEMs have seen meanwhile.
-            self.probe_all(now, Duration::ZERO);
-            self.reported = None;
-        }
-        self.probe_at = now + PROBE_INTERVAL;
-        self.canary_at = now;
-    }
-
-    fn release(&mut self, now: Time, epoch: Epoch) {
-        let claimed: Vec<VemConnection> = self
-            .connections
-            .iter_mut()
-            .filter_map(|(id, connection)| {
-                let ours = connection.claimed == Some(epoch);
-                connection.claimed = connection.claimed.filter(|_| !ours);
-                connection.accepted = None;
-                ours.then_some(id)
-            })
-            .collect();
-        for connection in claimed {
-            self.send(now, connection, ToVem::Release { epoch });
-        }
-    }
-
-    /// Welcomes and claims whoever can be, registers whoever must be.
-    fn settle(&mut self, now: Time) {
-        let claim = self.acting().zip(self.generation);
-        let mut messages = Vec::new();
-        for (id, connection) in self.connections.iter_mut() {
-            if connection.greeting.is_none() {
-                continue;
-            }
-            if connection.module.is_none()
-                && let Some(module) = self.inventory.module(connection.key)
-            {
-                connection.module = Some(module);
-                messages.push((id, ToVem::Welcome { module }));
-            }
-            if connection.module.is_some()
-                && let Some((epoch, generation)) = claim
-                && connection.claimed != Some(epoch)
-            {
-                connection.claimed = Some(epoch);
-                messages.push((id, ToVem::Claim { epoch, generation }));
-            }
-        }
-        for (id, message) in messages {
-            self.send(now, id, message);
-        }
-        self.register(now);
-        self.apply_posture(now);
-        self.report();
-    }
-
-    fn register(&mut self, now: Time) {
-        let may = self.acting().is_some()
-            && self.checkpoint.is_loaded(INVENTORY)
-            && !self.checkpoint.commit_in_flight()
-            && now >= self.register_at;
-        if !may {
-            return;
-        }
-        let newcomers = self.connections.iter().filter(|(_, c)| c.module.is_none());
-        let newcomers = newcomers
-            .filter_map(|(_, c)| c.greeting.as_ref().map(|greeting| (c.key, &*greeting.host)));
-        let mut operations = self.inventory.register(newcomers);
-        operations.truncate(wire::checkpoint::OPERATIONS_MAX);
-        if operations.is_empty() {
-            if self.unregistered() {
-                // The inventory is full: look again now and then, it is not worth a busy loop.
-                self.register_at = now + REGISTER_RETRY;
-            }
-            return;
-        }
-        // Durable here is enough: a number that was lost with both nodes is given anew.
-        if self
-            .checkpoint
-            .commit(now, operations.clone(), Acknowledgement::Local)
-            .is_ok()
-        {
-            self.registering = Some(operations);
-        }
-    }
-
-    fn unregistered(&self) -> bool {
-        self.connections
-            .iter()
-            .any(|(_, c)| c.greeting.is_some() && c.module.is_none())
-    }
-
-    fn apply_posture(&mut self, now: Time) {
-        let Some(posture) = self.posture.as_ref().filter(|_| !self.applied) else {
-            return;
-        };
-        let sequence = posture.sequence;
-        match posture.activity {
-            Activity::Idle => {}
-            Activity::Standby => {
-                if !self.checkpoint.is_loaded(INVENTORY) {
-                    return;
-                }
-            }
-            Activity::Active(_) => {
-                if self.generation.is_none() {
-                    return;
-                }
-            }
-            Activity::Quiesce(epoch) => {
-                let late = self.drain_until.is_none_or(|until| now >= until);
-                if !late && !self.asking.is_drained() {
-                    return;
-                }
-                self.asking.clear();
-                self.release(now, epoch);
-                self.drain_until = None;
-            }
-        }
-        self.applied = true;
-        self.out.supervise(FromService::Applied { sequence });
-    }
-
     fn report(&mut self) {
         let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
         let report = VemReport {
@@ -386,85 +244,6 @@ impl VemMgr {
         }
     }
 
-    fn decide(&mut self, now: Time, id: VemConnection, requests: Vec<DecisionRequest>) {
-        let module = self
-            .connections
-            .entry(id)
-            .and_then(|connection| connection.module);
-        let (Some(module), Some(_)) = (module, self.acting()) else {
-            return;
-        };
-        if requests.is_empty() || requests.len() > BATCH_MAX || !self.asking.has_room() {
-            self.asking.dropped += u64::from(!requests.is_empty());
-            return;
-        }
-        self.ask(
-            now,
-            Batch {
-                connection: id,
-                module,
-                requests,
-                since: now,
-            },
-        );
-    }
-
-    fn ask(&mut self, now: Time, batch: Batch) {
-        if !self.broker {
-            self.asking.wait(now, batch);
-            return;
-        }
-        let Batch {
-            connection,
-            module,
-            requests,
-            since,
-        } = batch;
-        let question = ToPolicyEngine::Decide { module, requests };
-        let correlation = self.out.request(ServiceName::PolicyEngine, &question);
-        if let ToPolicyEngine::Decide { requests, .. } = question {
-            let batch = Batch {
-                connection,
-                module,
-                requests,
-                since,
-            };
-            self.asking.asked(now, correlation, batch);
-        }
-    }
-
-    fn ask_again(&mut self, now: Time, ready: bool) {
-        if self.broker && self.acting().is_some() {
-            for batch in self.asking.due(now, ready) {
-                self.ask(now, batch);
-            }
-        }
-    }
-
-    fn flows(&mut self, now: Time, id: VemConnection, flows: Vec<FlowReport>, lost: u64) {
-        let module = self
-            .connections
-            .entry(id)
-            .and_then(|connection| connection.module);
-        let (Some(module), Some(_)) = (module, self.acting()) else {
-            return;
-        };
-        self.lost_reports += lost;
-        if self.lost_reports > 0 && now >= self.lost_log_at {
-            let text = format!(
-                "{} flow reports were lost by host agents",
-                self.lost_reports
-            );
-            self.out.log("VEM_MGR", 4, "FLOW_REPORTS_LOST", text);
-            self.lost_reports = 0;
-            self.lost_log_at = now + LOST_LOG_INTERVAL;
-        }
-        if !flows.is_empty() && flows.len() <= BATCH_MAX {
-            let report = ToPolicyEngine::Report { module, flows };
-            self.out.notify(ServiceName::PolicyEngine, &report);
-        }
-    }
-
     fn message(&mut self, now: Time, message: Message) {
         if message.from_peer {
             return;
@@ -497,47 +276,6 @@ impl VemMgr {
                 }
             }
         }
-    }
-
-    fn decided(
-        &mut self,
-        now: Time,
-        correlation: u64,
-        epoch: Epoch,
-        decisions: Vec<wire::vem::Decision>,
-    ) {
-        let Some(batch) = self.asking.answered(correlation) else {
-            return;
-        };
-        let may = match self.activity() {
-            Activity::Active(ours) | Activity::Quiesce(ours) => ours == epoch,
-            Activity::Idle | Activity::Standby => false,
-        };
-        if may && !decisions.is_empty() {
-            self.send(now, batch.connection, ToVem::Decided { epoch, decisions });
-        } else if self.acting().is_some() {
-            // It has not heard of our posture yet.
-            self.asking.wait(now, batch);
-        }
-        self.apply_posture(now);
-    }
-
-    fn generation(&mut self, now: Time, generation: Generation) {
-        if self.generation != Some(generation) {
-            let known = self.generation.replace(generation).is_some();
-            if let (Some(epoch), true) = (self.acting(), known) {
-                let claimed = self.connections.iter();
-                let claimed: Vec<VemConnection> = claimed
-                    .filter(|(_, c)| c.claimed == Some(epoch))
-                    .map(|(id, _)| id)
-                    .collect();
-                for connection in claimed {
-                    self.send(now, connection, ToVem::Generation { epoch, generation });
-                }
-            }
-            self.settle(now);
-        }
-        self.ask_again(now, true);
     }
 
     fn modules(&self) -> Vec<Module> {

@@ -7,8 +7,9 @@
 //!              change            batch due               committed
 //!   (stored) ─────────▶ dirty ───────────────▶ in flight ──────────▶ (stored)
 //!      ▲                  ▲  ◀──────── refused ────┘
-//!      │ equal            │ differs, or DIRTY_MAX exceeded
-//!      └── comparison of the table with the store, after every (re)load as active
+//!      │ equal            │ differs
+//!      └── comparison of the table with the store, after every (re)load as active, and when more
+//!          than DIRTY_MAX had changed
 //! ```
 //! Invariants: at most [`DIRTY_MAX`] connections are dirty; a closed connection is deleted from
 //! the store, and what the store holds of it is not read back by the active that closed it.
@@ -29,8 +30,8 @@ pub const CONNECTIONS: Namespace = Namespace {
     durability: Durability::Volatile,
 };
 
-/// Most connections whose change is not stored yet: some seconds of the highest rate. Beyond it
-/// the set is given up and the whole table is compared with the store instead.
+/// Most connections whose change is noted: some seconds of the highest rate. Further ones are not
+/// noted; once these are stored, the whole table is compared with the store.
 pub const DIRTY_MAX: usize = 16_384;
 /// Most changes of one commit: some 400 bytes each, so that it fits one broker message.
 pub const BATCH_MAX: usize = 128;
@@ -134,13 +135,10 @@ impl Flows {
     }
 
     fn change(&mut self, now: Time, key: ConnectionKey, record: Option<FlowRecord>) {
-        if self.overflowed {
-            return;
-        }
         if self.dirty.len() >= DIRTY_MAX && !self.dirty.contains_key(&key) {
+            // What is noted already is stored all the same, so that each comparison makes headway.
+            self.overflows += u64::from(!self.overflowed);
             self.overflowed = true;
-            self.overflows += 1;
-            self.dirty.clear();
             return;
         }
         self.dirty.insert(key, record);
@@ -149,7 +147,7 @@ impl Flows {
 
     /// True once after an overflow: the store is to be read again, which compares.
     pub(super) fn take_overflow(&mut self) -> bool {
-        let idle = self.in_flight.is_empty() && self.loading.is_none();
+        let idle = self.dirty.is_empty() && self.in_flight.is_empty() && self.loading.is_none();
         idle && core::mem::take(&mut self.overflowed)
     }
 

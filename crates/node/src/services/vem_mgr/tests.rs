@@ -9,7 +9,7 @@ use model::{
 };
 use wire::broker::{Destination, encode_body};
 use wire::checkpoint::{Request, Response, ToPss};
-use wire::vem::{Decision, Port};
+use wire::vem::{Decision, DecisionRequest, Port};
 
 const A: VemConnection = VemConnection(1);
 
