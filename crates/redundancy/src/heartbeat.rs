@@ -391,7 +391,9 @@ impl HeartbeatPath {
         HeartbeatStatus {
             interval_ms: self.timing.interval_ms,
             misses: self.timing.misses,
+            peer_interval_ms: self.peer.map(|peer| peer.interval_ms),
             hold_time_ms: hold_time.as_millis() as u32,
+            canaries: self.content.as_ref().map_or(0, |content| content.canary),
             real_time,
             links: links
                 .map(|(index, monitor)| {

@@ -223,8 +223,12 @@ pub struct HeartbeatStatus {
     pub interval_ms: u32,
     /// See `interval_ms`.
     pub misses: u8,
+    /// The interval that the peer states (milliseconds); `None` before contact.
+    pub peer_interval_ms: Option<u32>,
     /// Hold time in force (milliseconds).
     pub hold_time_ms: u32,
+    /// Canary decisions finished since this start; 0 on a node that has not been active.
+    pub canaries: u64,
     /// Whether the heartbeat thread got real-time scheduling, and why not.
     pub real_time: Result<(), String>,
     /// One row per link.

@@ -22,6 +22,10 @@ pub struct LinkHeartbeat {
     pub lost: u64,
     /// Datagrams refused: bad tag, replayed, malformed, another pair.
     pub refused: u64,
+    /// Last round trip, in microseconds; 0 before one.
+    pub round_trip_us: u64,
+    /// Largest deviation of an arrival from the interval lately, in microseconds.
+    pub jitter_us: u64,
 }
 
 /// The answer to `show redundancy heartbeat`.
@@ -37,10 +41,10 @@ pub struct HeartbeatStatus {
     pub peer_interval_ms: Option<u32>,
     /// The time of silence that counts as death, from the larger interval.
     pub hold_time_ms: u32,
-    /// Whether the kernel granted real-time scheduling.
-    pub realtime: bool,
-    /// Whether the last canary through the decision path came back in time; `None` before one.
-    pub canary_ok: Option<bool>,
+    /// Why real-time scheduling was refused; `None` if it was granted.
+    pub realtime_refused: Option<String>,
+    /// Canaries that went through the decision path of this node since it started.
+    pub canaries: u64,
     /// Each link, in the order of the configuration.
     pub links: Vec<LinkHeartbeat>,
 }
@@ -52,11 +56,10 @@ impl HeartbeatStatus {
         let peer = self
             .peer_interval_ms
             .map_or("-".to_owned(), |ms| format!("{ms} ms"));
-        let canary = match self.canary_ok {
-            None => "not yet",
-            Some(true) => "ok",
-            Some(false) => "overdue",
-        };
+        let real_time = self
+            .realtime_refused
+            .as_ref()
+            .map_or("granted".to_owned(), |why| format!("refused: {why}"));
         let mut text = heading("Redundancy heartbeat");
         let mut line = |label: &str, value: &str| text += &format!("{label:>20}:   {value}\n");
         line("Profile", &self.profile);
@@ -66,21 +69,20 @@ impl HeartbeatStatus {
         );
         line("Peer interval", &peer);
         line("Hold time", &format!("{} ms", self.hold_time_ms));
-        line(
-            "Real-time",
-            if self.realtime { "granted" } else { "refused" },
-        );
-        line("Decision canary", canary);
-        text += "\nLink          State   Last heard        Sent    Received      Lost   Refused\n";
-        text += "------------  ------  ----------  ----------  ----------  --------  --------\n";
+        line("Real-time", &real_time);
+        line("Decision canaries", &self.canaries.to_string());
+        text += "\nLink          State   Last heard  Round trip      Jitter        Sent    Received      Lost   Refused\n";
+        text += "------------  ------  ----------  ----------  ----------  ----------  ----------  --------  --------\n";
         for link in &self.links {
             let last = link
                 .last_heard_ms
                 .map_or("never".to_owned(), |ms| format!("{ms} ms"));
             text += &format!(
-                "{:<12}  {:<6}  {last:>10}  {:>10}  {:>10}  {:>8}  {:>8}\n",
+                "{:<12}  {:<6}  {last:>10}  {:>7} us  {:>7} us  {:>10}  {:>10}  {:>8}  {:>8}\n",
                 link.name,
                 if link.heard { "up" } else { "silent" },
+                link.round_trip_us,
+                link.jitter_us,
                 link.sent,
                 link.received,
                 link.lost,

@@ -396,8 +396,8 @@ fn heartbeats_show_each_link() {
         misses: 3,
         peer_interval_ms: None,
         hold_time_ms: 300,
-        realtime: false,
-        canary_ok: Some(true),
+        realtime_refused: Some("Operation not permitted".to_owned()),
+        canaries: 17,
         links: vec![LinkHeartbeat {
             name: "control".to_owned(),
             heard: false,
@@ -406,6 +406,8 @@ fn heartbeats_show_each_link() {
             received: 0,
             lost: 0,
             refused: 1,
+            round_trip_us: 180,
+            jitter_us: 950,
         }],
     };
     assert_eq!(
@@ -417,12 +419,12 @@ Redundancy heartbeat
             Interval:   100 ms, 3 misses
        Peer interval:   -
            Hold time:   300 ms
-           Real-time:   refused
-     Decision canary:   ok
+           Real-time:   refused: Operation not permitted
+   Decision canaries:   17
 
-Link          State   Last heard        Sent    Received      Lost   Refused
-------------  ------  ----------  ----------  ----------  --------  --------
-control       silent       never          42           0         0         1
+Link          State   Last heard  Round trip      Jitter        Sent    Received      Lost   Refused
+------------  ------  ----------  ----------  ----------  ----------  ----------  --------  --------
+control       silent       never      180 us      950 us          42           0         0         1
 "
     );
 }

@@ -84,10 +84,10 @@ pub(super) fn heartbeat(status: &supervision::HeartbeatStatus) -> HeartbeatStatu
         profile: known.map_or("explicit", |(name, _)| name).to_owned(),
         interval_ms: status.interval_ms,
         misses: status.misses,
-        peer_interval_ms: None,
+        peer_interval_ms: status.peer_interval_ms,
         hold_time_ms: status.hold_time_ms,
-        realtime: status.real_time.is_ok(),
-        canary_ok: None,
+        realtime_refused: status.real_time.clone().err(),
+        canaries: status.canaries,
         links: status.links.iter().map(link).collect(),
     }
 }
@@ -101,6 +101,8 @@ fn link(status: &supervision::LinkStatus) -> LinkHeartbeat {
         received: status.received,
         lost: status.lost,
         refused: status.refused,
+        round_trip_us: status.round_trip_us,
+        jitter_us: status.jitter_us,
     }
 }
 
