@@ -1,10 +1,11 @@
 //! One repetition of a step: a control window, the fault, its window.
 //!
 //! ```text
-//!   │◀── control window ──▶│ counters │◀────── fault window ──────▶│ counters
-//!                                     ▲ the fault
+//!   │◀── control window ──▶│ counters │ lead │◀────── fault window ──────▶│ counters
+//!                                          │▲ the fault
 //! ```
-//! Both windows are equally long, and the traffic is the same in both.
+//! Both windows are equally long, and the traffic is the same in both. The fault window begins a
+//! little before the fault, because connections that are on their way then meet it too.
 
 use std::thread;
 use std::time::Duration;
@@ -19,6 +20,13 @@ use super::step::Step;
 /// again waits for one more second and shows.
 const WINDOW: Duration = Duration::from_millis(2500);
 const WINDOW_NS: u64 = 2_500_000_000;
+
+/// How long before the fault its window begins: longer than a connect takes without a fault.
+const LEAD_NS: u64 = 20_000_000;
+
+/// Between reading the counters and the fault; more than [`LEAD_NS`], so that whatever the window
+/// holds is decided after the reading.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Longest wait for the survivor to say that it leads.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
@@ -46,8 +54,10 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
     thread::sleep(WINDOW);
     let control_until = clock::now_ns();
     let before = Counters::read(lab)?;
+    thread::sleep(PAUSE);
     let at_ns = step.strike(lab, active)?;
-    thread::sleep(remaining(at_ns));
+    let from_ns = at_ns - LEAD_NS;
+    thread::sleep(remaining(from_ns));
     let after = Counters::read(lab)?;
     let expected = if step.moves_the_active() {
         site::other(active)
@@ -71,7 +81,7 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
     let ended = Counters::read(lab)?;
     Ok(Sample {
         control: lab.settled_traffic(control_until - WINDOW_NS, control_until)?,
-        fault: lab.settled_traffic(at_ns, at_ns + WINDOW_NS)?,
+        fault: lab.settled_traffic(from_ns, from_ns + WINDOW_NS)?,
         decided_by_gateway: after.decided.saturating_sub(before.decided),
         takeover_ms: step
             .moves_the_active()
@@ -81,8 +91,8 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
     })
 }
 
-fn remaining(at_ns: u64) -> Duration {
-    Duration::from_nanos((at_ns + WINDOW_NS).saturating_sub(clock::now_ns()))
+fn remaining(from_ns: u64) -> Duration {
+    Duration::from_nanos((from_ns + WINDOW_NS).saturating_sub(clock::now_ns()))
 }
 
 impl Sample {
