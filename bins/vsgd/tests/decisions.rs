@@ -62,11 +62,9 @@ fn verb(config: &Path, words: &[&str]) -> String {
 }
 
 fn node(folder: &Path, own: u8, role: &str) -> Node {
-    let network = format!(
-        "127.{}.{}",
-        200 + std::process::id() % 40,
-        std::process::id() / 40 % 250
-    );
+    // Each of the two tests has a loopback network of its own.
+    let site = 2 * std::process::id() + u32::from(role == "standalone");
+    let network = format!("127.{}.{}", 200 + site % 40, site / 40 % 250);
     let (peer, base) = (3 - own, folder.join(format!("sup-{own}")));
     let text = format!(
         "name = \"sup-{own}\"\nstate_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\
@@ -100,19 +98,31 @@ impl Node {
         self.guardian = Some(command.spawn().expect("vsgd starts"));
     }
 
-    fn kill(&self, service: &str) {
+    /// Kills a service; waits until it runs, because it may be on its way back.
+    async fn kill(&self, service: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let pid = loop {
+            if let Some(pid) = self.find(service) {
+                break pid;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{service} runs within {PATIENCE:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("alive");
+    }
+
+    fn find(&self, service: &str) -> Option<i32> {
         let config = self.config.display().to_string();
         let wanted = ["service", service, "--config", &config];
-        let found = fs::read_dir("/proc")
-            .expect("/proc")
-            .filter_map(Result::ok)
-            .find_map(|entry| {
-                let pid = entry.file_name().to_str()?.parse().ok()?;
-                let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
-                line.split('\0').skip(1).take(4).eq(wanted).then_some(pid)
-            });
-        let pid = Pid::from_raw(found.expect("the service runs")).expect("a process");
-        kill_process(pid, Signal::KILL).expect("alive");
+        let mut entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+        entries.find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            line.split('\0').skip(1).take(4).eq(wanted).then_some(pid)
+        })
     }
 }
 
@@ -313,7 +323,7 @@ async fn a_host_agent_is_served_by_whichever_node_leads() {
     );
 
     let killed = Instant::now();
-    one.kill("policy_engine");
+    one.kill("policy_engine").await;
     let later = second.claimed().await;
     let claimed = killed.elapsed();
     assert!(later > epoch);
@@ -328,23 +338,69 @@ async fn a_host_agent_is_served_by_whichever_node_leads() {
     );
 
     // What was served by the first node is known to the second.
-    let path = two.run_dir.join("console.sock");
-    let stream = UnixStream::connect(&path).await.expect("a console");
-    let (sender, mut receiver) = framed::<_, ToShell, FromShell>(stream, Channel::Console);
-    let show = "show service-path connection | count".to_owned();
-    sender.send(&FromShell::Line(show)).expect("room");
-    let text = loop {
-        match receiver
-            .next()
-            .await
-            .expect("a sound stream")
-            .expect("open")
-        {
-            ToShell::Output(text) => break text,
-            ToShell::Prompt { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    };
+    let text = shown(&two, "show service-path connection | count").await;
     let lines: usize = text.trim().parse().expect("a count");
     assert!(lines > 450, "connections on the new active: {lines} lines");
+}
+
+#[tokio::test]
+async fn a_change_entered_while_a_borrowed_service_dies_is_made_once_and_kept() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut alone = node(folder.path(), 1, "standalone");
+    alone.start();
+    let path = alone.run_dir.join("console.sock");
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(&path).await.is_err() {
+        assert!(Instant::now() < deadline, "a console within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = alone.run_dir.with_file_name("log");
+    while !fs::read_to_string(&log)
+        .unwrap_or_default()
+        .contains("Supervisor 1 is active")
+    {
+        assert!(Instant::now() < deadline, "active within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for service in ["cfgmgr", "pss", "mts", "vem_mgr", "mts"] {
+        alone.kill(service).await;
+        let zone = format!("zone {service}");
+        let begun = Instant::now();
+        console(&alone, &["configure", &zone, "end"]).await;
+        println!("after the death of {service}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    let shown = shown(&alone, "show running-config | include zone").await;
+    let zones: Vec<&str> = shown.lines().collect();
+    let all = [
+        "zone cfgmgr@root",
+        "zone mts@root",
+        "zone pss@root",
+        "zone vem_mgr@root",
+    ];
+    assert_eq!(zones, all);
+}
+
+/// What one command prints.
+async fn shown(node: &Node, command: &str) -> String {
+    let path = node.run_dir.join("console.sock");
+    let stream = UnixStream::connect(&path).await.expect("a console");
+    let (sender, mut receiver) = framed::<_, ToShell, FromShell>(stream, Channel::Console);
+    sender
+        .send(&FromShell::Line(command.to_owned()))
+        .expect("room");
+    loop {
+        let received = timeout(PATIENCE, receiver.next())
+            .await
+            .expect("an answer in time");
+        match received.expect("a sound stream").expect("open") {
+            ToShell::Output(text) => return text,
+            ToShell::Prompt { .. } | ToShell::Console(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }

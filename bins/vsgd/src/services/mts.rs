@@ -142,7 +142,7 @@ impl Shell {
         self.broker.handle(now, input);
         while let Some(output) = self.broker.poll_output() {
             match output {
-                Output::ToClient { client, frame } => self.to_client(now, client, frame),
+                Output::ToClient { client, frame } => self.deliver(now, client, frame),
                 Output::ToPeer(frame) => self.peer.send(frame),
                 Output::CloseClient { client, reason } => {
                     self.remove_client(client);
@@ -166,7 +166,7 @@ impl Shell {
         Ok(())
     }
 
-    fn to_client(&mut self, now: Time, client: ClientId, frame: BrokerFrame) {
+    fn deliver(&mut self, now: Time, client: ClientId, frame: BrokerFrame) {
         let Some(known) = self.clients.get_mut(&client) else {
             return;
         };

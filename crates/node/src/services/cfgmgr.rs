@@ -16,7 +16,8 @@
 //! - a change is answered after its commit, with the level that it reached: `replicated` is
 //!   waited for while the pair is redundant;
 //! - one change at a time: each is applied to the result of the one before;
-//! - at most [`QUEUE_MAX`] changes wait;
+//! - at most [`QUEUE_MAX`] requests wait, for the change in flight or for the configuration to be
+//!   loaded;
 //! - a change that is asked for again under the same number is made once and answered again.
 
 use std::collections::VecDeque;
@@ -35,8 +36,7 @@ use super::outbox::Outbox;
 use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
 use crate::service::{Service, ServiceInput, ServiceOutput};
 
-/// Changes that wait for the one in flight: one for each of the operators' sessions. One more is
-/// refused.
+/// Requests that wait: one for each of the operators' sessions. One more is refused.
 pub const QUEUE_MAX: usize = 32;
 
 /// Answers to changes that are remembered, because a requester whose broker was lost asks again
@@ -106,10 +106,24 @@ impl Cfgmgr {
             return;
         }
         match decode_body::<ToCfgmgr>(&message.body) {
-            Ok(ToCfgmgr::Running) => self.show(&message, |mirror| &mirror.running),
-            Ok(ToCfgmgr::Startup) => self.show(&message, |mirror| &mirror.startup),
+            Ok(show @ (ToCfgmgr::Running | ToCfgmgr::Startup)) => {
+                if self.checkpoint.is_loaded(CONFIGURATION) {
+                    self.show(&message, &show);
+                } else {
+                    // A moment after a start; the requester's patience is the limit.
+                    self.wait(message, show);
+                }
+            }
             Ok(change @ (ToCfgmgr::Apply { .. } | ToCfgmgr::Save)) => self.change(message, change),
             Err(_) => self.refuse(&message, "% Not understood"),
+        }
+    }
+
+    fn wait(&mut self, message: Message, request: ToCfgmgr) {
+        if self.queue.len() < QUEUE_MAX {
+            self.queue.push_back((message, request));
+        } else {
+            self.refuse(&message, "% Too many requests are waiting");
         }
     }
 
@@ -133,11 +147,7 @@ impl Cfgmgr {
         if under_way {
             return;
         }
-        if self.queue.len() < QUEUE_MAX {
-            self.queue.push_back((message, change));
-        } else {
-            self.refuse(&message, "% Too many changes are waiting");
-        }
+        self.wait(message, change);
     }
 
     /// Answers a change, and remembers it.
@@ -150,12 +160,11 @@ impl Cfgmgr {
         }
     }
 
-    fn show(&mut self, request: &Message, text: impl Fn(&ConfigurationMirror) -> &String) {
-        if !self.checkpoint.is_loaded(CONFIGURATION) {
-            self.refuse(request, "% The configuration is not loaded yet");
-            return;
-        }
-        let text = text(&self.mirror);
+    fn show(&mut self, request: &Message, which: &ToCfgmgr) {
+        let text = match which {
+            ToCfgmgr::Startup => &self.mirror.startup,
+            ToCfgmgr::Running | ToCfgmgr::Apply { .. } | ToCfgmgr::Save => &self.mirror.running,
+        };
         let text = if text.is_empty() {
             Configuration::default().text()
         } else {
@@ -176,34 +185,36 @@ impl Cfgmgr {
         );
     }
 
-    /// Begins changes until one is in flight or none waits.
+    /// Works on what waits, until a change is in flight or nothing waits.
     fn work(&mut self, now: Time) {
-        while self.in_flight.is_none()
-            && let Some((request, change)) = self.queue.pop_front()
-        {
-            match self.activity() {
-                Activity::Active(epoch) => self.begin(now, epoch, request, change),
-                Activity::Quiesce(_) => {
-                    self.refuse(&request, "% A switchover is in progress");
-                }
-                Activity::Standby => {
-                    self.refuse(&request, "% Configuration is not allowed on the standby");
-                }
-                Activity::Idle => {
-                    self.refuse(
-                        &request,
-                        "% Configuration is not allowed before a role is taken",
-                    );
-                }
+        while self.in_flight.is_none() {
+            let loaded = self.checkpoint.is_loaded(CONFIGURATION);
+            let refusal = match self.activity() {
+                Activity::Active(_) => None,
+                Activity::Quiesce(_) => Some("% A switchover is in progress"),
+                Activity::Standby => Some("% Configuration is not allowed on the standby"),
+                Activity::Idle => Some("% Configuration is not allowed before a role is taken"),
+            };
+            let Some((_, request)) = self.queue.front() else {
+                return;
+            };
+            let show = matches!(request, ToCfgmgr::Running | ToCfgmgr::Startup);
+            if !loaded && (show || refusal.is_none()) {
+                return;
+            }
+            let Some((message, request)) = self.queue.pop_front() else {
+                return;
+            };
+            match (self.activity(), refusal) {
+                _ if show => self.show(&message, &request),
+                (Activity::Active(epoch), None) => self.begin(now, epoch, message, request),
+                (_, Some(why)) => self.refuse(&message, why),
+                (_, None) => {}
             }
         }
     }
 
     fn begin(&mut self, now: Time, epoch: Epoch, request: Message, change: ToCfgmgr) {
-        if !self.checkpoint.is_loaded(CONFIGURATION) {
-            self.refuse(&request, "% The configuration is not loaded yet");
-            return;
-        }
         let save = change == ToCfgmgr::Save;
         let operations = match change {
             ToCfgmgr::Apply { lines, .. } => self.candidate(epoch, &lines),
