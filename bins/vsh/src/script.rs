@@ -16,11 +16,21 @@ pub(crate) fn run(
     let Turn::Prompt { mut prompt, .. } = connection.turn(print)? else {
         return Ok(false);
     };
+    let mut confirming = false;
     for line in lines {
         let line = line?;
         let mut output = String::new();
         connection.line(line.clone())?;
-        match connection.turn(|text| output.push_str(text))? {
+        let turn = match connection.turn(|text| output.push_str(text)) {
+            // What asks before it is done ends the node, and the session with it.
+            Err(_) if confirming => {
+                print(&format!("{output}The session has ended: the gateway restarts.\n"));
+                return Ok(true);
+            }
+            turn => turn?,
+        };
+        confirming = matches!(turn, Turn::Question(_));
+        match turn {
             Turn::Prompt {
                 prompt: next,
                 failed,
