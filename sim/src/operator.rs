@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use node::service::SessionId;
 use rand::Rng;
+use wire::checkpoint::Acknowledgement;
 use wire::console::ToShell;
 
 use crate::world::{Event, MS, S, World};
@@ -24,6 +25,8 @@ struct Session {
     lines: VecDeque<String>,
     output: String,
     failed: bool,
+    /// How far the last change went.
+    reached: Option<Acknowledgement>,
 }
 
 /// See the module.
@@ -63,6 +66,13 @@ impl Operator {
         }
     }
 
+    /// A change at that node was answered.
+    pub fn changed(&mut self, node: usize, reached: Acknowledgement) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.node == node) {
+            session.reached = Some(reached);
+        }
+    }
+
     fn begin(&mut self, node: usize, task: Task, lines: &[&str]) -> SessionId {
         self.sessions += 1;
         let session = SessionId(self.sessions);
@@ -75,6 +85,7 @@ impl Operator {
             lines,
             output,
             failed: false,
+            reached: None,
         });
         session
     }
@@ -133,7 +144,10 @@ impl World {
         }
         let failed = match message {
             ToShell::Output(text) => {
-                self.trace.line(self.now, format_args!("shell of node {node}: {}", text.trim()));
+                self.trace.line(
+                    self.now,
+                    format_args!("shell of node {node}: {}", text.trim()),
+                );
                 return open.output.push_str(&text);
             }
             ToShell::Question(_) => false,
@@ -163,21 +177,21 @@ impl World {
         let Some(done) = self.operator.session.take() else {
             return;
         };
-        let level = if done.failed {
-            "failed"
-        } else if done.output.contains("this node only") {
-            "local"
-        } else {
-            "replicated"
-        };
         let output = done.output.trim().replace('\n', " | ");
         self.trace.line(
             self.now,
-            format_args!("operator: {:?} {level}: {output}", done.task),
+            format_args!(
+                "operator: {:?} {:?} {}: {output}",
+                done.task,
+                done.reached,
+                if done.failed { "failed" } else { "done" }
+            ),
         );
         match done.task {
             Task::Setup => self.operator.set_up |= !done.failed,
-            Task::Change(change) if level == "replicated" => self.watch.s5.acknowledged(change),
+            Task::Change(change) if done.reached == Some(Acknowledgement::Replicated) => {
+                self.watch.s5.acknowledged(change);
+            }
             Task::Change(_) | Task::Other => {}
         }
     }

@@ -204,6 +204,8 @@ pub struct World {
     pub(crate) chaos: bool,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
+    /// Events since time last moved.
+    stand_still: u64,
 }
 
 impl World {
@@ -252,6 +254,7 @@ impl World {
             chaos: true,
             queue: BinaryHeap::new(),
             order: 0,
+            stand_still: 0,
         }
     }
 
@@ -300,6 +303,9 @@ impl World {
 
     fn next_event(&mut self) -> Option<Event> {
         let Reverse(scheduled) = self.queue.pop()?;
+        if scheduled.at > self.now {
+            self.stand_still = 0;
+        }
         self.now = scheduled.at;
         Some(scheduled.event)
     }

@@ -21,8 +21,9 @@ use mts::{ClientId, Input as BrokerInput, Output as BrokerOutput};
 use pss::{Storage, StorageError};
 use redundancy::HeartbeatPath;
 use sysmgr::ExitStatus;
-use wire::broker::BrokerFrame;
+use wire::broker::{BrokerFrame, Kind, Message, decode_body};
 use wire::heartbeat::Datagram;
+use wire::service::FromCfgmgr;
 use wire::supervision::{
     Activity, Answer, Ask, FromService, Posture, Process as ProcessRow, RedundancyStatus, ToService,
 };
@@ -561,6 +562,7 @@ impl Node {
         for output in outputs {
             match output {
                 ServiceOutput::Send(message) => {
+                    self.note_change(service, &message);
                     let frame = BrokerFrame::Message(message);
                     self.steps
                         .push_back(Step::Broker(BrokerInput::ClientFrame { client, frame }));
@@ -599,6 +601,16 @@ impl Node {
         if failed {
             self.steps
                 .push_back(Step::Exit(service, ExitStatus::Code(1)));
+        }
+    }
+
+    /// Tells the driver of a change's answer: how far it went is what a run is judged by.
+    fn note_change(&mut self, service: ServiceName, message: &Message) {
+        if service == ServiceName::Cfgmgr
+            && message.kind == Kind::Response
+            && let Ok(FromCfgmgr::Committed { reached }) = decode_body(&message.body)
+        {
+            self.outputs.push_back(NodeOutput::Changed { reached });
         }
     }
 

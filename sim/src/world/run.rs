@@ -26,6 +26,9 @@ const SERVES_FOR_NS: u64 = 5 * S;
 /// How often service is looked for.
 const LOOK_NS: u64 = 250 * MS;
 
+/// Events at one instant: more is a deadline that does not move.
+const STAND_STILL_MAX: u64 = 100_000;
+
 /// Runs one seed.
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
@@ -64,13 +67,20 @@ impl World {
         self.after(5 * S, Event::Operate);
     }
 
-    fn step(&mut self) {
+    /// Handles the next event; true if it was a look.
+    fn step(&mut self) -> bool {
         let Some(event) = self.next_event() else {
-            return;
+            return false;
         };
+        let look = matches!(event, Event::Look);
         self.outcome.events += 1;
+        self.stand_still += 1;
+        if self.stand_still > STAND_STILL_MAX {
+            self.insist(Err(format!("time stands still at {event:?}")));
+        }
         self.handle(event);
         self.check();
+        look
     }
 
     fn handle(&mut self, event: Event) {
@@ -135,14 +145,7 @@ impl World {
         let mut missing = String::new();
         self.after(LOOK_NS, Event::Look);
         while self.outcome.failure.is_none() {
-            let Some(event) = self.next_event() else {
-                break;
-            };
-            self.outcome.events += 1;
-            let look = matches!(event, Event::Look);
-            self.handle(event);
-            self.check();
-            if !look {
+            if !self.step() {
                 continue;
             }
             self.after(LOOK_NS, Event::Look);

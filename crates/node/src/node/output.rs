@@ -4,6 +4,7 @@ use model::{Epoch, LinkId, ServiceName};
 use redundancy::NodeRecord;
 use serde::{Deserialize, Serialize};
 use wire::broker::BrokerFrame;
+use wire::checkpoint::Acknowledgement;
 use wire::console::ToShell;
 use wire::control::ControlMessage;
 use wire::heartbeat::{Datagram, Gasp};
@@ -61,6 +62,11 @@ pub enum NodeOutput {
     Activated {
         /// The epoch.
         epoch: Epoch,
+    },
+    /// A configuration change is answered (for measurement; nothing to do).
+    Changed {
+        /// How far it went.
+        reached: Acknowledgement,
     },
     /// A line for the log.
     Log(LogRecord),

@@ -256,12 +256,17 @@ impl Store {
         }
     }
 
+    fn is_durable(&self, commit: &PendingCommit) -> bool {
+        commit.namespace.durability == Durability::Volatile
+            || self.persistent.flushed() >= commit.position
+    }
+
     /// The level to answer with now; `None` while it waits.
     fn reached(&mut self, now: Time, commit: &PendingCommit) -> Option<Acknowledgement> {
-        let persistent = commit.namespace.durability == Durability::Persistent;
-        if persistent && self.persistent.flushed() < commit.position {
+        if !self.is_durable(commit) {
             return None;
         }
+        let persistent = commit.namespace.durability == Durability::Persistent;
         let here = if persistent {
             Acknowledgement::Local
         } else {
@@ -326,10 +331,13 @@ impl Store {
     }
 
     pub(super) fn commit_deadline(&self) -> Option<Time> {
+        // A commit that waits for the disk too goes on when that answers, not by the clock.
         let waits = |commit: &&PendingCommit| {
-            commit.is_shared() && commit.wanted == Acknowledgement::Replicated
+            commit.is_shared()
+                && commit.wanted == Acknowledgement::Replicated
+                && self.is_durable(commit)
         };
-        if self.alone != Alone::NotAsked || !self.is_redundant() {
+        if self.alone != Alone::NotAsked || !self.is_redundant() || self.acting().is_none() {
             return None;
         }
         let oldest = self

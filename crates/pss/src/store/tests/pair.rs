@@ -155,6 +155,29 @@ fn a_silent_standby_costs_a_bounded_wait_and_the_answer_says_local() {
     assert_eq!(pair.a.reached(next), Some(Acknowledgement::Replicated));
 }
 
+/// Its wait for the standby is over and the disk has not answered: there is nothing to do by the
+/// clock (`pass` panics on a deadline that does not move).
+#[test]
+fn a_slow_disk_keeps_no_deadline_in_the_past() {
+    let mut pair = Pair::new();
+    pair.a.posture(Activity::Active(epoch(1, 1)), true);
+    pair.a.finish_work();
+    pair.a.quick_disk = false;
+    let commit = pair.a.commit(
+        vec![put(CONFIG, "running", "a")],
+        Acknowledgement::Replicated,
+    );
+    pair.a.pass(5000);
+    assert_eq!(pair.a.store.next_deadline(), None);
+    pair.a.finish_work();
+    let question = pair.a.questions[0];
+    pair.a.feed(Input::AloneAnswered {
+        question,
+        granted: true,
+    });
+    assert_eq!(pair.a.reached(commit), Some(Acknowledgement::Local));
+}
+
 #[test]
 fn a_forked_standby_is_replaced_not_merged() {
     let mut pair = Pair::new();
