@@ -24,7 +24,9 @@ pub(crate) fn run(
         let turn = match connection.turn(|text| output.push_str(text)) {
             // What asks before it is done ends the node, and the session with it.
             Err(_) if confirming => {
-                print(&format!("{output}The session has ended: the gateway restarts.\n"));
+                print(&format!(
+                    "{output}The session has ended: the gateway restarts.\n"
+                ));
                 return Ok(true);
             }
             turn => turn?,
