@@ -183,3 +183,35 @@ pub enum FromCfgmgr {
     /// A configuration.
     Text(String),
 }
+
+/// `vshd` to the other node's `vshd`: a session of one node, carried on the other
+/// (`attach module`). Notifications; the sender asks to be told if one cannot be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToVshd {
+    /// Begin a session.
+    Attach {
+        /// Chosen by the attaching side.
+        session: u64,
+        /// Who, for the log.
+        user: String,
+    },
+    /// From the operator.
+    Shell {
+        /// Which session.
+        session: u64,
+        /// What was entered.
+        message: crate::console::FromShell,
+    },
+    /// To the operator; [`crate::console::ToShell::Bye`] ends the session.
+    Output {
+        /// Which session.
+        session: u64,
+        /// What is to be shown.
+        message: crate::console::ToShell,
+    },
+    /// The operator is gone.
+    Detach {
+        /// Which session.
+        session: u64,
+    },
+}

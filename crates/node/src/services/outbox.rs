@@ -67,6 +67,20 @@ impl Outbox {
         self.message(to, Kind::Notification, 0, body);
     }
 
+    /// Sends a notification to the same service of the other node; it comes back undeliverable
+    /// under `number` if it cannot be delivered.
+    pub(crate) fn notify_peer<T: Serialize>(&mut self, number: u64, body: &T) {
+        self.push(ServiceOutput::Send(Message {
+            source: self.service.sap(),
+            from_peer: false,
+            destination: Destination::Peer,
+            sap: self.service.sap(),
+            kind: Kind::Notification,
+            correlation: number,
+            body: encode_body(body),
+        }));
+    }
+
     /// Answers `request`.
     pub(crate) fn respond<T: Serialize>(&mut self, request: &Message, body: &T) {
         self.push(ServiceOutput::Send(Message {

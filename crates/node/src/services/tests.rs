@@ -321,3 +321,37 @@ fn a_dead_service_is_named_and_the_shell_goes_on() {
         "{text}"
     );
 }
+
+#[test]
+fn a_session_on_the_other_supervisor_is_carried_and_comes_back() {
+    let mut pair = led();
+    pair.open_shell(0);
+    let (text, failed, prompt) = shell(&mut pair, 0, "attach module 2");
+    assert!(text.starts_with("Attaching to module 2 ..."), "{text}");
+    assert_eq!((failed, prompt.as_str()), (false, "vsg(standby)# "));
+    let (text, ..) = shell(&mut pair, 0, "show system redundancy status");
+    assert!(text.contains("This supervisor (sup-2)"), "{text}");
+    let (text, failed, _) = shell(&mut pair, 0, "configure");
+    assert!(
+        failed && text.contains("% Invalid command at '^' marker."),
+        "{text}"
+    );
+    assert_eq!(shell(&mut pair, 0, "exit").2, "vsg# ");
+    for wrong in ["attach module 1", "attach module 3"] {
+        let (text, failed, _) = shell(&mut pair, 0, wrong);
+        assert!(failed && text.contains("% "), "{wrong}: {text}");
+    }
+    shell(&mut pair, 0, "attach module 2");
+    assert_eq!(shell(&mut pair, 0, "$.").2, "vsg# ");
+    shell(&mut pair, 0, "attach module 2");
+    pair.restart(1, ServiceName::Vshd);
+    assert_eq!(
+        shell(&mut pair, 0, "show version").2,
+        "vsg# ",
+        "its end is told"
+    );
+    shell(&mut pair, 0, "attach module 2");
+    pair.cut();
+    let (text, ..) = shell(&mut pair, 0, "show version");
+    assert!(text.contains("% The other supervisor is gone"), "{text}");
+}

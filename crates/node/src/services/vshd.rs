@@ -10,6 +10,8 @@
 //! - at most [`SESSIONS_MAX`] sessions, each with at most [`LINES_MAX`] waiting lines;
 //! - whatever does not answer in its time is named to the operator.
 
+mod asking;
+mod attach;
 mod dispatch;
 mod session;
 mod show;
@@ -29,8 +31,9 @@ use super::configuration::{CONFIGURATION, ConfigurationMirror};
 use super::outbox::Outbox;
 use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
 use crate::service::{Service, ServiceInput, ServiceOutput, SessionId, ShellEvent};
+use attach::CARRIED;
 use dispatch::{Known, Outcome, Plan};
-use session::{Fetch, Pending, Reply, Session, State};
+use session::{Fetch, Reply, Session, State};
 
 pub use session::{IDLE_LIMIT, LINES_MAX};
 
@@ -63,6 +66,7 @@ pub struct Vshd {
     mirror: ConfigurationMirror,
     hostname: String,
     sessions: BTreeMap<SessionId, Session>,
+    peer_broker: bool,
 }
 
 impl core::fmt::Debug for Vshd {
@@ -91,6 +95,7 @@ impl Vshd {
             unix_s: (0, now),
             mirror: ConfigurationMirror::default(),
             sessions: BTreeMap::new(),
+            peer_broker: false,
         }
     }
 
@@ -103,7 +108,7 @@ impl Vshd {
             match &session.state {
                 State::Ready => assert!(session.lines.is_empty(), "a line waits for nothing"),
                 State::Busy(pending) => assert!(!pending.fetches.is_empty(), "busy with nothing"),
-                State::Asking(_) => {}
+                State::Asking(_) | State::Attached(_) => {}
             }
         }
     }
@@ -125,8 +130,13 @@ impl Vshd {
         }
     }
 
+    /// To the operator, who may sit at the other node.
     fn tell(&mut self, session: SessionId, message: ToShell) {
-        self.out.push(ServiceOutput::Shell { session, message });
+        if session.0 & CARRIED == 0 {
+            self.out.push(ServiceOutput::Shell { session, message });
+        } else {
+            self.tell_carried(session, message);
+        }
     }
 
     fn posture(&mut self, now: Time, posture: Posture) {
@@ -160,14 +170,14 @@ impl Vshd {
                 if self.sessions.len() >= SESSIONS_MAX {
                     let text = format!("% {SESSIONS_MAX} sessions are open already\n");
                     self.tell(id, ToShell::Output(text));
-                    self.tell(id, ToShell::Bye);
-                    self.out.push(ServiceOutput::CloseShell(id));
+                    self.close(id);
                     return;
                 }
                 self.sessions.insert(id, Session::new(now, user));
                 self.prompt(id, false);
             }
             ShellEvent::Closed => {
+                self.leave(id);
                 self.sessions.remove(&id);
             }
             ShellEvent::Message(message) => self.shell_message(now, id, message),
@@ -180,6 +190,10 @@ impl Vshd {
             return;
         };
         session.last_input = now;
+        if let State::Attached(number) = session.state {
+            self.relay(id, number, message);
+            return;
+        }
         match message {
             FromShell::Line(line) => {
                 if session.lines.len() >= LINES_MAX {
@@ -207,7 +221,7 @@ impl Vshd {
             let Some(session) = self.sessions.get_mut(&id) else {
                 return;
             };
-            if matches!(session.state, State::Busy(_)) {
+            if matches!(session.state, State::Busy(_) | State::Attached(_)) {
                 return;
             }
             let Some(line) = session.lines.pop_front() else {
@@ -219,7 +233,7 @@ impl Vshd {
                     self.begin(now, id, *invocation, line, fetches, dispatch::SHOW_LIMIT);
                 }
                 State::Asking(_) => self.prompt(id, false),
-                State::Ready | State::Busy(_) => self.line(now, id, line),
+                State::Ready | State::Busy(_) | State::Attached(_) => self.line(now, id, line),
             }
         }
     }
@@ -238,6 +252,13 @@ impl Vshd {
                 return;
             }
         };
+        if let Command::AttachModule(module) = invocation.command {
+            if let Err(why) = self.attach(id, module) {
+                self.tell(id, ToShell::Output(why));
+                self.prompt(id, true);
+            }
+            return;
+        }
         let plan = dispatch::plan(
             &invocation.command,
             &invocation.context,
@@ -252,136 +273,6 @@ impl Vshd {
                 self.begin(now, id, invocation, line, fetches, limit);
             }
         }
-    }
-
-    fn begin(
-        &mut self,
-        now: Time,
-        id: SessionId,
-        invocation: Invocation,
-        line: String,
-        fetches: std::collections::VecDeque<Fetch>,
-        limit: core::time::Duration,
-    ) {
-        let deadline = now + limit;
-        let replies = Vec::new();
-        let redundant = self
-            .posture
-            .as_ref()
-            .is_some_and(|posture| posture.redundant);
-        let mut pending = Pending {
-            invocation,
-            line,
-            fetches,
-            replies,
-            number: 0,
-            deadline,
-            redundant,
-        };
-        self.ask(&mut pending);
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.state = State::Busy(Box::new(pending));
-        }
-    }
-
-    /// Sends the question at the head of `pending`.
-    fn ask(&mut self, pending: &mut Pending) {
-        let Some(fetch) = pending.fetches.front() else {
-            return;
-        };
-        pending.number = match fetch {
-            Fetch::Manager(ask) => {
-                let question = self.out.number();
-                self.out.supervise(FromService::Ask {
-                    question,
-                    ask: ask.clone(),
-                });
-                question
-            }
-            Fetch::Cfgmgr(body) => self.out.request(ServiceName::Cfgmgr, body),
-            Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
-            Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
-        };
-    }
-
-    /// Sends again, under the same numbers, what may have been lost with the broker: shows are
-    /// harmless, and `cfgmgr` makes a change of one number once.
-    fn ask_again(&mut self) {
-        for session in self.sessions.values() {
-            let State::Busy(pending) = &session.state else {
-                continue;
-            };
-            let number = pending.number;
-            match pending.fetches.front() {
-                Some(Fetch::Cfgmgr(body)) => self.out.repeat(ServiceName::Cfgmgr, number, body),
-                Some(Fetch::PolicyEngine(body)) => {
-                    self.out.repeat(ServiceName::PolicyEngine, number, body);
-                }
-                Some(Fetch::VemMgr(body)) => self.out.repeat(ServiceName::VemMgr, number, body),
-                Some(Fetch::Manager(_)) | None => {}
-            }
-        }
-    }
-
-    /// The session that waits for `number`.
-    fn waiting(&self, number: u64) -> Option<SessionId> {
-        self.sessions
-            .iter()
-            .find_map(|(id, session)| match &session.state {
-                State::Busy(pending) if pending.number == number => Some(*id),
-                State::Busy(_) | State::Ready | State::Asking(_) => None,
-            })
-    }
-
-    fn take_pending(&mut self, id: SessionId) -> Option<Box<Pending>> {
-        let session = self.sessions.get_mut(&id)?;
-        match core::mem::replace(&mut session.state, State::Ready) {
-            State::Busy(pending) => Some(pending),
-            other @ (State::Ready | State::Asking(_)) => {
-                session.state = other;
-                None
-            }
-        }
-    }
-
-    fn reply(&mut self, now: Time, number: u64, reply: Reply) {
-        let Some(id) = self.waiting(number) else {
-            return;
-        };
-        let Some(mut pending) = self.take_pending(id) else {
-            return;
-        };
-        pending.fetches.pop_front();
-        pending.replies.push(reply);
-        if !pending.fetches.is_empty() {
-            self.ask(&mut pending);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.state = State::Busy(pending);
-            }
-            return;
-        }
-        let reloaded = pending.invocation.command == Command::Reload
-            && matches!(pending.replies.as_slice(), [Reply::Manager(_)]);
-        let columns = self
-            .sessions
-            .get(&id)
-            .map_or(0, |session| session.prompt_columns);
-        let mut outcome = dispatch::finish(&pending, columns, &self.known(now));
-        if reloaded && !matches!(outcome, Outcome::Failed(_)) {
-            outcome = Outcome::Answer(cli::Answer::Done);
-        }
-        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
-        self.work(now, id);
-    }
-
-    fn failed(&mut self, now: Time, id: SessionId, why: &str) {
-        let Some(pending) = self.take_pending(id) else {
-            return;
-        };
-        let whom = pending.fetches.front().map_or("the node", Fetch::whom);
-        let outcome = Outcome::Failed(format!("% {whom} {why}\n"));
-        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
-        self.work(now, id);
     }
 
     fn outcome(
@@ -458,12 +349,23 @@ impl Vshd {
         if !why.is_empty() {
             self.tell(id, ToShell::Output(format!("{why}\n")));
         }
-        self.tell(id, ToShell::Bye);
-        self.out.push(ServiceOutput::CloseShell(id));
+        self.close(id);
         self.sessions.remove(&id);
     }
 
+    fn close(&mut self, id: SessionId) {
+        self.tell(id, ToShell::Bye);
+        if id.0 & CARRIED == 0 {
+            self.out.push(ServiceOutput::CloseShell(id));
+        }
+    }
+
     fn message(&mut self, now: Time, message: Message) {
+        let vshd = ServiceName::Vshd.sap();
+        if message.source == vshd {
+            self.peer_message(now, &message);
+            return;
+        }
         if message.from_peer {
             return;
         }
@@ -523,7 +425,10 @@ impl Vshd {
         for id in due {
             match self.sessions.get(&id).map(|session| &session.state) {
                 Some(State::Busy(_)) => self.failed(now, id, "does not answer"),
-                Some(State::Ready | State::Asking(_)) => self.end(id, "% Idle for too long"),
+                Some(State::Ready | State::Asking(_) | State::Attached(_)) => {
+                    self.leave(id);
+                    self.end(id, "% Idle for too long");
+                }
                 None => {}
             }
         }
@@ -552,7 +457,11 @@ impl Service for Vshd {
                 self.checkpoint.broker_connected(now);
                 self.ask_again();
             }
-            ServiceInput::BrokerLost => self.checkpoint.broker_lost(),
+            ServiceInput::BrokerLost => {
+                self.checkpoint.broker_lost();
+                self.peer_broker = false;
+                self.peer_lost();
+            }
             ServiceInput::Message(message) => {
                 if let Some(message) = self.checkpoint.message(now, message) {
                     self.message(now, message);
@@ -561,7 +470,13 @@ impl Service for Vshd {
             }
             ServiceInput::Shell { session, event } => self.shell(now, session, event),
             ServiceInput::WallClock { unix_s } => self.unix_s = (unix_s, now),
-            ServiceInput::PeerBroker(_) | ServiceInput::Vem { .. } | ServiceInput::Stop => {}
+            ServiceInput::PeerBroker(connected) => {
+                self.peer_broker = connected;
+                if !connected {
+                    self.peer_lost();
+                }
+            }
+            ServiceInput::Vem { .. } | ServiceInput::Stop => {}
         }
         self.apply_posture();
         while let Some(message) = self.checkpoint.poll_message() {

@@ -60,16 +60,13 @@ pub(super) fn plan(
 ) -> Plan {
     let manager = |ask| fetch([Fetch::Manager(ask)]);
     match command {
-        Command::Empty | Command::Configure | Command::End => {
+        // `attach` never comes here: the session moves, and nothing is fetched.
+        Command::Empty | Command::Configure | Command::End | Command::AttachModule(_) => {
             Plan::Now(Outcome::Answer(Answer::Done))
         }
         // Whether it ends the session is known from the session's mode, not from where the word
         // was found: `exit` is a word of exec mode that every mode understands.
         Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
-        Command::AttachModule(_) => Plan::Now(Outcome::Failed(
-            "% Use the shell of that supervisor: sessions across the pair are not built yet\n"
-                .to_owned(),
-        )),
         Command::CopyRunningToStartup => {
             Plan::Fetch([Fetch::Cfgmgr(ToCfgmgr::Save)].into(), COMMIT_LIMIT)
         }

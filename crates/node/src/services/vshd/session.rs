@@ -67,13 +67,17 @@ pub(super) struct Pending {
 ///   Ready ────────▶ Busy(Pending) ──────────────▶ Ready
 ///     ▲              │    ▲ yes
 ///     │ no           ▼    │
-///     └────────── Asking (reload: y/n)
+///     ├────────── Asking (reload: y/n)
+///     │ exit, or the peer is gone
+///     └────────── Attached ◀── attach module
 /// ```
 #[derive(Debug)]
 pub(super) enum State {
     Ready,
     Busy(Box<Pending>),
     Asking(Box<Invocation>),
+    /// On the other supervisor, under this number.
+    Attached(u64),
 }
 
 #[derive(Debug)]
@@ -108,7 +112,7 @@ impl Session {
     pub(super) fn deadline(&self) -> Time {
         match &self.state {
             State::Busy(pending) => pending.deadline,
-            State::Ready | State::Asking(_) => self.last_input + IDLE_LIMIT,
+            State::Ready | State::Asking(_) | State::Attached(_) => self.last_input + IDLE_LIMIT,
         }
     }
 }

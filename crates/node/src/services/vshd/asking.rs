@@ -1,0 +1,142 @@
+//! What a command must be told by others: asked one by one, each answered, refused or overdue.
+
+use cli::{Command, Invocation};
+use model::{ServiceName, Time};
+use wire::supervision::FromService;
+
+use super::Vshd;
+use super::dispatch::{self, Outcome};
+use super::session::{Fetch, Pending, Reply, State};
+use crate::service::SessionId;
+
+impl Vshd {
+    pub(super) fn begin(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        invocation: Invocation,
+        line: String,
+        fetches: std::collections::VecDeque<Fetch>,
+        limit: core::time::Duration,
+    ) {
+        let deadline = now + limit;
+        let replies = Vec::new();
+        let redundant = self
+            .posture
+            .as_ref()
+            .is_some_and(|posture| posture.redundant);
+        let mut pending = Pending {
+            invocation,
+            line,
+            fetches,
+            replies,
+            number: 0,
+            deadline,
+            redundant,
+        };
+        self.ask(&mut pending);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.state = State::Busy(Box::new(pending));
+        }
+    }
+
+    /// Sends the question at the head of `pending`.
+    pub(super) fn ask(&mut self, pending: &mut Pending) {
+        let Some(fetch) = pending.fetches.front() else {
+            return;
+        };
+        pending.number = match fetch {
+            Fetch::Manager(ask) => {
+                let question = self.out.number();
+                self.out.supervise(FromService::Ask {
+                    question,
+                    ask: ask.clone(),
+                });
+                question
+            }
+            Fetch::Cfgmgr(body) => self.out.request(ServiceName::Cfgmgr, body),
+            Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
+            Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
+        };
+    }
+
+    /// Sends again, under the same numbers, what may have been lost with the broker: shows are
+    /// harmless, and `cfgmgr` makes a change of one number once.
+    pub(super) fn ask_again(&mut self) {
+        for session in self.sessions.values() {
+            let State::Busy(pending) = &session.state else {
+                continue;
+            };
+            let number = pending.number;
+            match pending.fetches.front() {
+                Some(Fetch::Cfgmgr(body)) => self.out.repeat(ServiceName::Cfgmgr, number, body),
+                Some(Fetch::PolicyEngine(body)) => {
+                    self.out.repeat(ServiceName::PolicyEngine, number, body);
+                }
+                Some(Fetch::VemMgr(body)) => self.out.repeat(ServiceName::VemMgr, number, body),
+                Some(Fetch::Manager(_)) | None => {}
+            }
+        }
+    }
+
+    /// The session that waits for `number`.
+    pub(super) fn waiting(&self, number: u64) -> Option<SessionId> {
+        self.sessions
+            .iter()
+            .find_map(|(id, session)| match &session.state {
+                State::Busy(pending) if pending.number == number => Some(*id),
+                State::Busy(_) | State::Ready | State::Asking(_) | State::Attached(_) => None,
+            })
+    }
+
+    pub(super) fn take_pending(&mut self, id: SessionId) -> Option<Box<Pending>> {
+        let session = self.sessions.get_mut(&id)?;
+        match core::mem::replace(&mut session.state, State::Ready) {
+            State::Busy(pending) => Some(pending),
+            other @ (State::Ready | State::Asking(_) | State::Attached(_)) => {
+                session.state = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn reply(&mut self, now: Time, number: u64, reply: Reply) {
+        let Some(id) = self.waiting(number) else {
+            return;
+        };
+        let Some(mut pending) = self.take_pending(id) else {
+            return;
+        };
+        pending.fetches.pop_front();
+        pending.replies.push(reply);
+        if !pending.fetches.is_empty() {
+            self.ask(&mut pending);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.state = State::Busy(pending);
+            }
+            return;
+        }
+        let reloaded = pending.invocation.command == Command::Reload
+            && matches!(pending.replies.as_slice(), [Reply::Manager(_)]);
+        let columns = self
+            .sessions
+            .get(&id)
+            .map_or(0, |session| session.prompt_columns);
+        let mut outcome = dispatch::finish(&pending, columns, &self.known(now));
+        if reloaded && !matches!(outcome, Outcome::Failed(_)) {
+            outcome = Outcome::Answer(cli::Answer::Done);
+        }
+        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
+        self.work(now, id);
+    }
+
+    pub(super) fn failed(&mut self, now: Time, id: SessionId, why: &str) {
+        let Some(pending) = self.take_pending(id) else {
+            return;
+        };
+        let whom = pending.fetches.front().map_or("the node", Fetch::whom);
+        let outcome = Outcome::Failed(format!("% {whom} {why}\n"));
+        self.outcome(now, id, &pending.invocation, &pending.line, outcome);
+        self.work(now, id);
+    }
+}
