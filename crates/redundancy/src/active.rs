@@ -168,6 +168,11 @@ impl Active {
                 .is_some_and(|content| content.state == State::Standby)
     }
 
+    /// It decides, and every service of it is well.
+    pub(crate) fn is_well(&self, ctx: &Context) -> bool {
+        self.mode == Mode::Acting && ctx.health == ServicesHealth::Ready
+    }
+
     pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
         match self.mode {
             Mode::Acting => None,

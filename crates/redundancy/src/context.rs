@@ -155,7 +155,14 @@ impl Context {
     }
 
     pub(crate) fn next_epoch(&self) -> Epoch {
-        epochs::next(&self.record, self.seen, self.node, self.incarnation)
+        // Above the peer's reservation too: it may be taking over under it this instant.
+        let reserved = self.peer.reserved().unwrap_or_default();
+        epochs::next(
+            &self.record,
+            self.seen.max(reserved),
+            self.node,
+            self.incarnation,
+        )
     }
 
     // ---- writes -------------------------------------------------------------------------------
@@ -298,8 +305,8 @@ impl Context {
 
     /// Tells the services what the node does, if that has changed. Returns the posture's number.
     pub(crate) fn tell(&mut self, activity: Activity, redundant: bool) -> u64 {
-        let peer_connected =
-            self.peer.connected && self.peer.hello.is_some() && self.peer.fault.is_none();
+        let known = self.peer.incarnation().is_some() && self.peer.fault.is_none();
+        let peer_connected = self.role != Role::Standalone && self.peer.connected && known;
         let told = Told {
             activity,
             redundant,

@@ -273,6 +273,14 @@ impl Core {
                 if let Phase::Active(active) = &self.phase
                     && *epoch >= active.epoch
                 {
+                    // The order is meant for an active that is dead in part. One that can read it,
+                    // acts and is well keeps leading: the standby's side of the links is at fault.
+                    if active.is_well(ctx) {
+                        ctx.log(4, "RESET_REFUSED", format!(
+                            "The standby orders a reset ({reason}), but this supervisor is well."
+                        ));
+                        return None;
+                    }
                     let reason = format!("ordered by the other supervisor: {reason}");
                     return Some(Step::Reset {
                         reason,

@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use model::{Incarnation, LinkId, PairId, Role, Time};
+use model::{Epoch, Incarnation, LinkId, PairId, Role, Time};
 use wire::control::Hello;
 use wire::heartbeat::Content;
 
@@ -133,6 +133,14 @@ impl Peer {
     /// Its current start.
     pub(crate) const fn incarnation(&self) -> Option<Incarnation> {
         self.incarnation
+    }
+
+    /// The epoch it last said it would take over under.
+    pub(crate) fn reserved(&self) -> Option<Epoch> {
+        self.content
+            .as_ref()
+            .filter(|_| self.fault.is_none())?
+            .reserved
     }
 
     /// What it says, if it is ours and not silent.

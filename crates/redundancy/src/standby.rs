@@ -28,6 +28,9 @@ pub(crate) const PAIR_RESTARTS_MAX: usize = 3;
 /// … within this: a fault that three restarts in ten minutes do not mend needs an operator, who
 /// then finds a node that waits and says why instead of one that is never up.
 pub(crate) const PAIR_RESTART_WINDOW: Duration = Duration::from_secs(600);
+/// Silence before an unstable standby restarts the pair (or the hold time, if that is longer). It
+/// cannot take over, so nothing is lost by waiting, and a hiccup of the active costs no reset.
+const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 /// Loss of the bulk state that is tolerated, in hold times: `pss` loses its connection when the
 /// active dies, before the silence is long enough to conclude so.
 const BULK_LOSS_HOLD_TIMES: u32 = 2;
@@ -319,6 +322,11 @@ impl Standby {
                     self.reason = format!("not stable: lacks {}", lacks.join(", "));
                     return Step::Stay;
                 }
+            }
+            Ended::Silent if !ctx.peer.silent(now, RESTART_PATIENCE) => {
+                let lacks = lacks.join(", ");
+                self.reason = format!("not stable: lacks {lacks}, and {}", ended.words());
+                return Step::Stay;
             }
             Ended::Silent | Ended::Gasped => {}
         }

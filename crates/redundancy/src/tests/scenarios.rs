@@ -189,7 +189,7 @@ fn an_unstable_standby_restarts_the_pair_instead_of_taking_over() {
         pair.reason(B)
     );
     pair.kill(A);
-    pair.run_until("B resets", 1_000, |pair| !pair.sides[B].resets.is_empty());
+    pair.run_until("B resets", 3_000, |pair| !pair.sides[B].resets.is_empty());
     pair.run(20_000);
     assert!(pair.actives().is_empty(), "S7");
     assert!(
@@ -215,7 +215,7 @@ fn the_pair_is_not_restarted_for_ever() {
         pair.set_health(B, ServicesHealth::Starting);
         pair.run(300);
         pair.cut();
-        pair.run(4_000);
+        pair.run(6_000);
         pair.heal();
         pair.run_until("A leads", 30_000, |pair| pair.actives() == [A]);
         pair.run(3_000);
@@ -295,7 +295,7 @@ fn a_connected_standby_acknowledges_before_a_commit_goes_ahead_without_it() {
     });
     assert!(!pair.is_stable(B));
     pair.kill(A);
-    pair.run_until("B does not lead but restarts the pair", 1_000, |pair| {
+    pair.run_until("B does not lead but restarts the pair", 3_000, |pair| {
         !pair.sides[B].resets.is_empty()
     });
     assert!(pair.actives().is_empty());
@@ -422,4 +422,21 @@ fn a_stuck_decision_path_makes_the_active_yield_and_an_idle_one_does_not() {
     }
     assert_eq!(pair.actives(), [A]);
     pair.run_until("B leads", 4_000, |pair| pair.actives() == [B]);
+}
+
+#[test]
+fn an_active_that_is_well_is_not_reset_by_a_standby_that_cannot_hear_it() {
+    let mut pair = Pair::stable(1);
+    pair.set_health(B, ServicesHealth::Starting);
+    pair.run(300);
+    let now = pair.now;
+    let epoch = pair.sides[A].acting().expect("active");
+    let order = wire::control::ControlMessage::Reset {
+        reason: "test".to_owned(),
+        epoch,
+    };
+    let core = pair.sides[A].core.as_mut().expect("runs");
+    core.handle(now, crate::Input::Control(order));
+    pair.run(1_000);
+    assert_eq!(pair.sides[A].acting(), Some(epoch));
 }
