@@ -256,14 +256,14 @@ mod tests {
             ),
             ("name = \"sup-1\"", "colour = 3", "unknown field `colour`"),
             ("run_dir = \"/", "run_dir = \"", "is not an absolute path"),
-            ("10.1.0.1:7001", "10.1.0.1", "line "),
+            ("10.1.0.1:7100", "10.1.0.1", "line "),
             (
-                "10.2.0.1:7001",
-                "10.1.0.1:7001",
+                "10.2.0.1:7100",
+                "10.1.0.1:7100",
                 "an address of another link",
             ),
-            ("port = 7002", "port = 7001", "its port is that of [bulk]"),
-            ("port = 7002", "port = 700200", "line "),
+            ("port = 7101", "port = 7100", "its port is that of [bulk]"),
+            ("port = 7101", "port = 710100", "line "),
             ("name = \"management\"", "name = \"control\"", "used twice"),
         ] {
             assert!(SAMPLE.contains(from), "{from}");
