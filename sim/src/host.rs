@@ -48,7 +48,7 @@ pub struct Host {
 }
 
 /// Entries kept; the oldest make room.
-const ENTRIES_MAX: usize = 200;
+const ENTRIES_MAX: usize = 40;
 
 impl Host {
     /// A host without an agent.

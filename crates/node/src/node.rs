@@ -377,7 +377,10 @@ impl Node {
                 self.drain_service(service);
             }
             Step::Broker(input) => {
-                let Some(broker) = Self::broker(&mut self.processes) else {
+                let Some(process) = self.processes.get_mut(&ServiceName::Mts) else {
+                    return;
+                };
+                let Body::Mts(broker) = &mut process.body else {
                     return;
                 };
                 broker.handle(now, input);
@@ -385,18 +388,12 @@ impl Node {
                 while let Some(output) = broker.poll_output() {
                     outputs.push(output);
                 }
+                process.turned();
                 outputs
                     .into_iter()
                     .for_each(|output| self.from_broker(output));
             }
             Step::Exit(service, status) => self.exited(service, status),
-        }
-    }
-
-    fn broker(processes: &mut BTreeMap<ServiceName, Process>) -> Option<&mut mts::Broker> {
-        match &mut processes.get_mut(&ServiceName::Mts)?.body {
-            Body::Mts(broker) => Some(broker),
-            Body::Pss(_) | Body::Service(_) => None,
         }
     }
 
@@ -557,6 +554,7 @@ impl Node {
         while let Some(output) = process.poll_output() {
             outputs.push(output);
         }
+        process.turned();
         let works = process.take_works();
         let failed = process.failed();
         for output in outputs {

@@ -64,6 +64,8 @@ pub(super) struct Process {
     pub(super) works: BTreeMap<u64, Work>,
     turns: u64,
     beat_at: Time,
+    /// The body's deadline, looked up after each of its turns: it is asked for far more often.
+    deadline: Option<Time>,
 }
 
 impl Process {
@@ -74,6 +76,7 @@ impl Process {
             works: BTreeMap::new(),
             turns: 0,
             beat_at: now,
+            deadline: Some(now),
         }
     }
 
@@ -89,6 +92,15 @@ impl Process {
             Body::Pss(pss) => pss.handle(now, input),
             Body::Service(service) => service.handle(now, input),
         }
+    }
+
+    /// To be called after each turn of the body.
+    pub(super) fn turned(&mut self) {
+        self.deadline = match &self.body {
+            Body::Mts(broker) => broker.next_deadline(),
+            Body::Pss(pss) => pss.next_deadline(),
+            Body::Service(service) => service.next_deadline(),
+        };
     }
 
     pub(super) fn poll_output(&mut self) -> Option<ServiceOutput> {
@@ -130,20 +142,12 @@ impl Process {
         Some(self.turns)
     }
 
-    fn body_deadline(&self) -> Option<Time> {
-        match &self.body {
-            Body::Mts(broker) => broker.next_deadline(),
-            Body::Pss(pss) => pss.next_deadline(),
-            Body::Service(service) => service.next_deadline(),
-        }
-    }
-
     /// Its body wants a tick.
     pub(super) fn is_due(&self, now: Time) -> bool {
-        self.body_deadline().is_some_and(|at| at <= now)
+        self.deadline.is_some_and(|at| at <= now)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.body_deadline().into_iter().chain([self.beat_at]).min()
+        self.deadline.into_iter().chain([self.beat_at]).min()
     }
 }
