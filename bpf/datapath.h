@@ -40,6 +40,14 @@
 /* ICMP echo. */
 #define ICMP_NS (10 * SECOND_NS)
 
+/* The sweep looks at each flow twice a second: a flow outlives its time by half a second at most.
+ * At 65,536 flows one step is 2,600 of them, about half a millisecond. */
+#define SWEEP_STEP_NS (SECOND_NS / 50)
+#define SWEEP_STEPS 25
+#define SWEEP_FLOWS_MIN 8
+/* Tickets of flows: one each, and room for those of flows that were forgotten before their turn. */
+#define TICKETS_MAX (2 * FLOWS_MAX)
+
 /* Index into per-direction pairs. */
 enum direction {
 	FROM_VM = 0,
@@ -115,10 +123,10 @@ struct flow_key {
 };
 
 struct flow {
-	struct bpf_timer timer;
 	struct bpf_spin_lock lock; /* guards state, verdict, queued, and who may change them */
 	__u32 queued;              /* packets between the redirect to the tap and their return */
 	__u64 created_ns;          /* also names this life of the key */
+	__u64 ticket;              /* names the entry's ticket for the sweep; outlives a renewal */
 	__u64 decided_ns;
 	__u64 last_seen_ns;
 	__u64 generation;          /* 0: permitted by fail-open, to be asked for */
@@ -134,6 +142,18 @@ struct flow {
 	__u8 fins;                 /* bit per direction */
 	__u8 reported;             /* the close has been reported */
 	__u8 zero[2];
+};
+
+/* A flow's turn in the sweep. */
+struct ticket {
+	struct flow_key key;
+	__u32 zero;
+	__u64 ticket;
+};
+
+struct sweeper {
+	struct bpf_timer timer;
+	__u64 tickets; /* in the queue, about */
 };
 
 struct port {
@@ -197,6 +217,8 @@ enum operation {
 	OP_FORGET = 4,
 	/* A verdict of an older generation is confirmed or turned. */
 	OP_REVALIDATE = 5,
+	/* Starts the sweep, or gives it this build's code; needs no flow. */
+	OP_SWEEP = 6,
 };
 
 enum outcome {
@@ -205,10 +227,11 @@ enum outcome {
 	OUTCOME_NOT_DRAINED = 2,
 	OUTCOME_WRONG_STATE = 3,
 	OUTCOME_MALFORMED = 4,
+	OUTCOME_NO_MEMORY = 5,  /* for the timer, now: try again */
 };
 
 /* Runs flow_control by BPF_PROG_TEST_RUN: changes a flow in place, under its lock, which an
- * update of the map from user space cannot do (it would replace the timer). */
+ * update of the map from user space cannot do (it would replace counters that move). */
 struct flow_command {
 	__u8 ethernet[16];  /* a frame must begin with a header; never read */
 	struct flow_key key;

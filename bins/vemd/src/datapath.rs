@@ -8,17 +8,23 @@
 pub(crate) mod abi;
 mod pins;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use model::{Direction, Epoch, Generation, Incarnation, NodeKey};
+use model::{Direction, Epoch, Generation, Incarnation, NodeKey, Protocol};
 use rustix::time::{ClockId, clock_gettime};
 use vem::{EntryState, FailMode, Flow, FlowId, PortIndex, StaleFlow};
 
 use self::abi::{FlowCommand, FlowEntry, FlowKey, HighestEpoch, Operation, Outcome, PortCounters};
 pub(crate) use self::pins::{Pins, remove};
+
+/// The kernel takes the timer's memory without waiting, and may find none at first.
+const SWEEP_TRIES_MAX: u32 = 2000;
+const SWEEP_TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// A protected port as the kernel knows it.
 #[derive(Clone, Debug)]
@@ -60,7 +66,7 @@ impl Datapath {
     pub(crate) fn open(bpffs: &Path, devices: Vec<PortDevice>) -> Result<Self> {
         let pins = Pins::new(bpffs);
         pins.ensure(&devices)?;
-        Ok(Self {
+        let datapath = Self {
             flows: pins.hash("flows")?,
             flow_keys: pins.map("flows")?,
             liveness: pins.array("liveness")?,
@@ -69,7 +75,9 @@ impl Datapath {
             control: SchedClassifier::from_pin(pins.program("flow_control"))
                 .context("pinned program flow_control")?,
             devices,
-        })
+        };
+        datapath.start_sweep()?;
+        Ok(datapath)
     }
 
     /// The descriptor that is readable when reports wait.
@@ -145,7 +153,7 @@ impl Datapath {
         let key = self
             .key(&flow.id)
             .ok_or_else(|| anyhow!("flow of no port"))?;
-        let frame = FlowCommand {
+        self.run(FlowCommand {
             ethernet: [0; 16],
             key,
             operation: operation as u32,
@@ -156,8 +164,35 @@ impl Datapath {
             verdict: with.verdict,
             force: u8::from(with.force),
             zero: [0; 2],
+        })
+    }
+
+    /// Starts the sweep that ends flows in the kernel, or gives it this build's code.
+    fn start_sweep(&self) -> Result<()> {
+        let nothing = Flow {
+            id: FlowId {
+                port: PortIndex(0),
+                vm_ip: Ipv4Addr::UNSPECIFIED,
+                remote_ip: Ipv4Addr::UNSPECIFIED,
+                vm_port: 0,
+                remote_port: 0,
+                protocol: Protocol(0),
+            },
+            born_ns: 0,
+            opened: Direction::Egress,
+        };
+        for _ in 0..SWEEP_TRIES_MAX {
+            match self.command(&nothing, Operation::Sweep, With::default())? {
+                Outcome::Done => return Ok(()),
+                Outcome::NoMemory => std::thread::sleep(SWEEP_TRY_EVERY),
+                other => return Err(anyhow!("the sweep does not start: {other:?}")),
+            }
         }
-        .to_bytes();
+        Err(anyhow!("the kernel has no memory for the sweep's timer"))
+    }
+
+    fn run(&self, command: FlowCommand) -> Result<Outcome> {
+        let frame = command.to_bytes();
         let options = TestRunOptions {
             data_in: Some(&frame),
             ..TestRunOptions::new()
@@ -168,6 +203,7 @@ impl Datapath {
             1 => Ok(Outcome::Absent),
             2 => Ok(Outcome::NotDrained),
             3 => Ok(Outcome::WrongState),
+            5 => Ok(Outcome::NoMemory),
             other => Err(anyhow!("the datapath answered {other} to a flow command")),
         }
     }

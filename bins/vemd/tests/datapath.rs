@@ -105,6 +105,11 @@ fn connections_are_decided_and_the_forbidden_port_is_never_reached() {
         site.gateways[0].heard().iter().map(closed).sum::<usize>() == 400
     };
     until("each close is reported", closed);
+    let left = || {
+        let flows = site.show("flows");
+        flows.as_array().unwrap().len()
+    };
+    until("the kernel forgets every flow", || left() == 0);
 }
 
 #[test]
@@ -374,7 +379,7 @@ fn the_kernel_forgets_flows_without_vemd_and_a_clean_stop_leaves_nothing() {
     if !possible() {
         return;
     }
-    let mut site = Site::with(1, "on_stop = \"keep\"");
+    let mut site = Site::with(1, "on_stop = \"keep\"", "close");
     site.gateways[0].claim(epoch(1, 1), 1);
     until("gateway 0 is obeyed", || site.obeys(0));
     serve_tcp(&site, OPEN);
@@ -410,6 +415,48 @@ fn the_kernel_forgets_flows_without_vemd_and_a_clean_stop_leaves_nothing() {
     assert_eq!(site.leftovers(), Vec::<String>::new());
 }
 
+#[test]
+fn with_the_guardian_dead_the_kernel_goes_on_and_the_fail_mode_opens() {
+    if !possible() {
+        return;
+    }
+    let mut site = Site::with(1, "", "open");
+    site.gateways[0].claim(epoch(1, 1), 1);
+    until("gateway 0 is obeyed", || site.obeys(0));
+    serve_tcp(&site, OPEN);
+    let connected = inside(&site.vm("a"), || TcpStream::connect(at_b(OPEN)).unwrap());
+    let mut kept = connected.join().unwrap();
+    let mut echo = move || {
+        kept.write_all(b"still here").unwrap();
+        kept.read_exact(&mut [0; 10]).unwrap();
+    };
+    echo();
+    site.kill_guardian();
+    echo();
+    let opened = inside(&site.vm("a"), || {
+        // The ports open once vemd has been silent for 5 s.
+        let deadline = Instant::now() + Duration::from_secs(9);
+        while visit(OPEN, Duration::from_millis(500)).is_err() {
+            assert!(Instant::now() < deadline, "the ports do not open");
+        }
+        TcpStream::connect(at_b(OPEN)).unwrap()
+    });
+    let _opened = opened.join().unwrap();
+    assert!(site.count("a", "fail_opened") > 0);
+    echo();
+    let asked_before = site.gateways[0].asked().len();
+    site.start();
+    until("what the fail mode permitted is asked for", || {
+        let asked = site.gateways[0].asked();
+        asked[asked_before..]
+            .iter()
+            .any(|request| request.revalidation)
+    });
+    echo();
+    let visited = inside(&site.vm("a"), || visit(OPEN, Duration::from_secs(3)));
+    visited.join().unwrap().expect("decided again");
+}
+
 /// Figures, by hand: `cargo test --release -p vemd --test datapath -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a promise"]
@@ -427,11 +474,19 @@ fn measure() {
     });
     let times = visits.join().unwrap();
     let at = |percent: usize| times[times.len() * percent / 100];
-    eprintln!("connect: p50 {:?} p99 {:?} max {:?}", at(50), at(99), times[times.len() - 1]);
+    eprintln!(
+        "connect: p50 {:?} p99 {:?} max {:?}",
+        at(50),
+        at(99),
+        times[times.len() - 1]
+    );
     eprintln!("status: {}", site.show("status"));
     let server = site.vm("b");
     let _serving = inside(&server, || {
-        std::process::Command::new("iperf3").args(["-s", "-1", "-p", "5201"]).output().unwrap()
+        std::process::Command::new("iperf3")
+            .args(["-s", "-1", "-p", "5201"])
+            .output()
+            .unwrap()
     });
     let client = inside(&site.vm("a"), || {
         let mut iperf = std::process::Command::new("iperf3");

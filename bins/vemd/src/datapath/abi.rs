@@ -54,14 +54,14 @@ impl FlowKey {
     }
 }
 
-/// `struct flow`, as the kernel shows it to user space (timer and lock read as zero).
+/// `struct flow`, as the kernel shows it to user space (the lock reads as zero).
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct FlowEntry {
-    timer: [u64; 2],
     lock: u32,
     pub(crate) queued: u32,
     pub(crate) created_ns: u64,
+    ticket: u64,
     pub(crate) decided_ns: u64,
     pub(crate) last_seen_ns: u64,
     pub(crate) generation: u64,
@@ -236,6 +236,7 @@ pub(crate) enum Operation {
     Deny = 3,
     Forget = 4,
     Revalidate = 5,
+    Sweep = 6,
 }
 
 /// `enum outcome`.
@@ -245,6 +246,7 @@ pub(crate) enum Outcome {
     Absent,
     NotDrained,
     WrongState,
+    NoMemory,
 }
 
 /// `struct flow_command`.
@@ -335,7 +337,7 @@ macro_rules! plain {
 
 plain! {
     FlowKey: 20,
-    FlowEntry: 120,
+    FlowEntry: 112,
     Port: 16,
     Tap: 12,
     PortCounters: 192,

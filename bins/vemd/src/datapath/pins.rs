@@ -25,7 +25,7 @@ use super::abi::{ABI_VERSION, FlowKey, PORTS_MAX, Port, Settings, Tap};
 /// The compiled datapath.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath.bpf.o"));
 
-const MAPS: [&str; 8] = [
+const MAPS: [&str; 10] = [
     "flows",
     "ports",
     "taps",
@@ -34,6 +34,8 @@ const MAPS: [&str; 8] = [
     "liveness",
     "reports",
     "highest_epoch",
+    "tickets",
+    "sweeper",
 ];
 const PROGRAMS: [&str; 5] = [
     "port_from_vm",

@@ -143,7 +143,9 @@ impl Worker {
         let outcome = match self.command(&flow, Operation::Settle, with) {
             Some(Outcome::Done) => SettleOutcome::Settled,
             Some(Outcome::NotDrained) => SettleOutcome::NotDrained,
-            Some(Outcome::Absent | Outcome::WrongState) | None => SettleOutcome::Gone,
+            Some(Outcome::Absent | Outcome::WrongState | Outcome::NoMemory) | None => {
+                SettleOutcome::Gone
+            }
         };
         let tap_empty = outcome == SettleOutcome::NotDrained && self.is_tap_empty(flow.id.port);
         self.handle(Input::Settled {

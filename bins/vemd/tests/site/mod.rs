@@ -93,11 +93,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 impl Site {
     /// Builds the site with so many gateways, none of which has claimed yet, and starts vemd.
     pub fn new(gateways: usize) -> Self {
-        Self::with(gateways, "")
+        Self::with(gateways, "", "close")
     }
 
-    /// As [`Self::new`], with more lines at the top of vemd's configuration.
-    pub fn with(gateways: usize, settings: &str) -> Self {
+    /// As [`Self::new`], with more lines at the top of vemd's configuration, and the ports' fail
+    /// mode.
+    pub fn with(gateways: usize, settings: &str, fail_mode: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let number = SITES.fetch_add(1, Ordering::Relaxed);
         let name = format!("twv{}-{number}", std::process::id());
@@ -116,7 +117,7 @@ impl Site {
             sections += &format!("[[gateway]]\naddress = \"{}\"\n", gateway.address);
             site.gateways.push(gateway);
         }
-        site.configure(settings, &sections);
+        site.configure(settings, &sections, fail_mode);
         site.start();
         site
     }
@@ -140,11 +141,11 @@ impl Site {
         }
     }
 
-    fn configure(&self, settings: &str, gateways: &str) {
+    fn configure(&self, settings: &str, gateways: &str, fail_mode: &str) {
         let folder = self.folder.path().display();
         let port = |vm: &str, mac: &str| {
             format!(
-                "[[port]]\nname = \"{vm}\"\ninterface = \"vp-{vm}\"\nmac = \"{mac}\"\nprofile = \"{vm}@root\"\n"
+                "[[port]]\nname = \"{vm}\"\ninterface = \"vp-{vm}\"\nmac = \"{mac}\"\nprofile = \"{vm}@root\"\nfail_mode = \"{fail_mode}\"\n"
             )
         };
         let text = format!(
@@ -185,6 +186,16 @@ impl Site {
         until("vemd answers", || {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
+    }
+
+    /// Kills the guardian as a crash would; the kernel kills the worker.
+    pub fn kill_guardian(&mut self) {
+        let worker = self.worker_pid();
+        let mut guardian = self.vemd.take().expect("it runs");
+        guardian.kill().expect("our child");
+        guardian.wait().expect("our child");
+        let alive = |pid: i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+        until("the worker follows its guardian", || !alive(worker));
     }
 
     /// Stops vemd cleanly.
