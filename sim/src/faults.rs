@@ -76,6 +76,7 @@ pub fn inject(world: &mut World) {
                 .line(world.now, format_args!("FAULT agent of host {host} killed"));
             world.kill_agent(host);
         }
+        92..95 => failing_disk(world, node),
         _ => slow_disk(world, node),
     }
 }
@@ -232,6 +233,17 @@ fn slow_disk(world: &mut World, node: usize) {
     world.after(length, Event::FaultEnds(Undo::Disk { node }));
 }
 
+/// Writes of the node file fail for a while; the store's disk is another one.
+fn failing_disk(world: &mut World, node: usize) {
+    world.trace.line(
+        world.now,
+        format_args!("FAULT node file of {node} cannot be written"),
+    );
+    world.machines[node].node_file_fails = true;
+    let length = lasting(world);
+    world.after(length, Event::FaultEnds(Undo::Disk { node }));
+}
+
 /// One lasting fault ends.
 pub fn end(world: &mut World, undo: Undo) {
     match undo {
@@ -241,7 +253,10 @@ pub fn end(world: &mut World, undo: Undo) {
         Undo::Service { host, node } => {
             world.net.service[host][node] = crate::network::Path::default();
         }
-        Undo::Disk { node } => world.machines[node].disk_ns = MS,
+        Undo::Disk { node } => {
+            world.machines[node].disk_ns = MS;
+            world.machines[node].node_file_fails = false;
+        }
     }
 }
 
@@ -250,6 +265,7 @@ pub fn end_all(world: &mut World) {
     world.net.heal();
     for node in 0..2 {
         world.machines[node].disk_ns = MS;
+        world.machines[node].node_file_fails = false;
         let boot = world.machines[node].boot;
         if world.machines[node].paused_until.is_some() {
             world.machines[node].paused_until = Some(world.now);

@@ -70,6 +70,8 @@ pub struct Machine {
     pub acted: Epoch,
     /// Writes of its node file take this long, in nanoseconds.
     pub disk_ns: u64,
+    /// Writes of its node file fail.
+    pub node_file_fails: bool,
     /// Since when it has been running without a pause.
     pub up_since: Option<u64>,
 }
@@ -98,6 +100,7 @@ impl Machine {
             stable_at: None,
             acted: Epoch::default(),
             disk_ns: 1_000_000,
+            node_file_fails: false,
             up_since: None,
         }
     }

@@ -30,9 +30,9 @@ struct Arguments {
     /// Hosts of the site.
     #[arg(long, default_value_t = 2)]
     hosts: usize,
-    /// Threads.
-    #[arg(long, default_value_t = 1)]
-    jobs: u64,
+    /// Threads; by default as many as there are processors.
+    #[arg(long)]
+    jobs: Option<u64>,
     /// Write the figures to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -65,7 +65,13 @@ fn main() -> anyhow::Result<ExitCode> {
         .seed
         .map_or((arguments.from, arguments.seeds), |s| (s, 1));
     let began = Instant::now();
-    let jobs = arguments.jobs.clamp(1, 64);
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    // A trace is read line by line: one run at a time.
+    let jobs = if arguments.trace {
+        1
+    } else {
+        arguments.jobs.unwrap_or(processors).clamp(1, 64)
+    };
     let end = from + seeds;
     let reports: Vec<Report> = std::thread::scope(|scope| {
         let arguments = &arguments;

@@ -113,6 +113,9 @@ impl World {
             self.operator.changes += 1;
             let task = Task::Change(self.operator.changes);
             self.operator.begin(node, task, &["configure", &change])
+        } else if draw < 0.78 {
+            self.outcome.faults += 1;
+            self.operator.begin(node, Task::Other, &["reload", "y"])
         } else if draw < 0.92 {
             self.outcome.faults += 1;
             self.operator

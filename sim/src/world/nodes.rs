@@ -112,6 +112,12 @@ impl World {
     }
 
     fn persisted(&mut self, node: usize, write: u64) {
+        if self.machines[node].node_file_fails {
+            self.machines[node]
+                .writes
+                .retain(|(number, _)| *number != write);
+            return self.feed(node, NodeInput::PersistFailed { write });
+        }
         let writes = &mut self.machines[node].writes;
         let Some(index) = writes.iter().position(|(number, _)| *number == write) else {
             return;
