@@ -17,10 +17,10 @@ use crate::context::Context;
 /// How long services may take to finish what is in flight: several times what a decision takes on
 /// a loaded machine, and no longer than operators wait without wondering.
 pub(crate) const QUIESCE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long the standby may take to acknowledge the last commits after that. Kept short: new
-/// connections wait meanwhile. What it lacks then is flow state, whose lag is bounded anyway;
-/// configuration commits have been waited for already.
-pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_millis(20);
+/// How long the standby may take to acknowledge the last commits after that: one report period of
+/// `pss`. Kept short: new connections wait meanwhile. What it lacks then is flow state, whose lag
+/// is bounded anyway; configuration commits have been waited for already.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_millis(10);
 /// How long the peer may take to act before this node takes its role back.
 const TAKEN_OVER_DEADLINE: Duration = Duration::from_secs(1);
 
