@@ -69,17 +69,23 @@ async fn alone<S: Service>(
     harness::run(service, supervision, broker, harness::NoEdge, none).await
 }
 
-/// Niceness of the services on the way of a decision: a packet waits for them, so they go before
-/// what merely computes. Refused without the right to it, and then things are as slow as they are.
-const DECISION_PATH_NICENESS: i32 = -15;
+/// Real-time priority of the services that a packet waits for. Below the System Manager's, which
+/// watches them.
+const DECISION_PRIORITY: i32 = 3;
+/// Real-time priority of the others: a switchover waits until each has said that it is drained.
+const OTHER_PRIORITY: i32 = 1;
 
-/// Puts this process ahead of others, if its service is on the way of a decision.
+/// Puts this process ahead of what merely computes, on a machine that does other things too. A
+/// niceness would not do: it counts only within one session (autogroup). The kernel keeps a
+/// twentieth of the time for the rest whatever we do. Refused without the right to it, and then
+/// things take as long as they take.
 fn prefer(name: ServiceName) {
-    match name {
-        ServiceName::Mts | ServiceName::PolicyEngine | ServiceName::VemMgr | ServiceName::Pss => {
-            let _ = rustix::process::setpriority_process(None, DECISION_PATH_NICENESS);
-        }
-        ServiceName::Cfgmgr | ServiceName::Vshd => {}
+    let priority = match name {
+        ServiceName::Mts | ServiceName::PolicyEngine | ServiceName::VemMgr => DECISION_PRIORITY,
+        ServiceName::Pss | ServiceName::Cfgmgr | ServiceName::Vshd => OTHER_PRIORITY,
+    };
+    if let Err(refused) = runtime::process::become_real_time(priority) {
+        eprintln!("{name}: {refused}");
     }
 }
 
