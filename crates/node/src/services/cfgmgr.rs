@@ -59,7 +59,8 @@ pub struct Cfgmgr {
     posture: Option<Posture>,
     applied: bool,
     mirror: ConfigurationMirror,
-    running: Option<Configuration>,
+    /// A text and what it means: that of the running configuration, or of the one in flight.
+    parsed: Option<(String, Configuration)>,
     queue: VecDeque<(Message, ToCfgmgr)>,
     in_flight: Option<InFlight>,
     answered: VecDeque<(Sap, u64, FromCfgmgr)>,
@@ -77,7 +78,7 @@ impl Cfgmgr {
             posture: None,
             applied: true,
             mirror: ConfigurationMirror::default(),
-            running: None,
+            parsed: None,
             queue: VecDeque::new(),
             in_flight: None,
             answered: VecDeque::new(),
@@ -225,8 +226,7 @@ impl Cfgmgr {
             Err(refused) => self.answer(&request, refused),
             Ok(operations) if operations.is_empty() => {
                 let reached = self.level();
-                self.out
-                    .respond(&request, &FromCfgmgr::Committed { reached });
+                self.answer(&request, FromCfgmgr::Committed { reached });
             }
             Ok(operations) => {
                 let level = self.level();
@@ -265,14 +265,33 @@ impl Cfgmgr {
             column: 0,
             message,
         };
-        if self.running.is_none() {
-            let running = parse(&self.mirror.running);
-            self.running = Some(running.map_err(|error| {
+        let known = self
+            .parsed
+            .take_if(|(text, _)| *text == self.mirror.running);
+        let running = match known {
+            Some((_, running)) => running,
+            None => parse(&self.mirror.running).map_err(|error| {
                 refused(format!("% The stored configuration is damaged: {error}"))
-            })?);
+            })?,
+        };
+        let outcome = self.changed(epoch, lines, &running);
+        if !matches!(&outcome, Ok(operations) if !operations.is_empty()) {
+            self.parsed = Some((self.mirror.running.clone(), running));
         }
-        let Some(running) = &self.running else {
-            return Ok(Vec::new());
+        outcome
+    }
+
+    /// `running` with `lines` applied, as a transaction; remembers what its text means.
+    fn changed(
+        &mut self,
+        epoch: Epoch,
+        lines: &[String],
+        running: &Configuration,
+    ) -> Result<Vec<Operation>, FromCfgmgr> {
+        let refused = |message: String| FromCfgmgr::Refused {
+            line: 0,
+            column: 0,
+            message,
         };
         let mut candidate = Candidate::new(running);
         candidate
@@ -299,7 +318,9 @@ impl Cfgmgr {
                 text.len()
             )));
         }
-        Ok(put_running(&text, generation))
+        let operations = put_running(&text, generation);
+        self.parsed = Some((text, changed));
+        Ok(operations)
     }
 
     fn save(&self) -> Vec<Operation> {
@@ -320,17 +341,15 @@ impl Cfgmgr {
             match event {
                 CheckpointEvent::Reset(_) => {
                     self.mirror = ConfigurationMirror::default();
-                    self.running = None;
                 }
-                CheckpointEvent::Operations(_, operations) => self.learn(&operations),
+                CheckpointEvent::Operations(_, operations) => self.mirror.apply(&operations),
                 CheckpointEvent::Loaded(_) => {}
                 CheckpointEvent::Committed { reached, .. } => {
                     let Some(done) = self.in_flight.take() else {
                         continue;
                     };
-                    self.learn(&done.operations);
-                    self.out
-                        .respond(&done.request, &FromCfgmgr::Committed { reached });
+                    self.mirror.apply(&done.operations);
+                    self.answer(&done.request, FromCfgmgr::Committed { reached });
                     if done.save {
                         let text = "Configuration copy successful.".to_owned();
                         self.out.log("SYSMGR", 5, "CFGWRITE_DONE", text);
@@ -350,11 +369,6 @@ impl Cfgmgr {
                 }
             }
         }
-    }
-
-    fn learn(&mut self, operations: &[Operation]) {
-        self.mirror.apply(operations);
-        self.running = None;
     }
 
     fn apply_posture(&mut self) {

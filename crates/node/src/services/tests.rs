@@ -355,3 +355,21 @@ fn a_session_on_the_other_supervisor_is_carried_and_comes_back() {
     let (text, ..) = shell(&mut pair, 0, "show version");
     assert!(text.contains("% The other supervisor is gone"), "{text}");
 }
+
+#[test]
+fn a_change_asked_for_twice_under_one_number_is_made_once() {
+    let mut pair = led();
+    let lines = |line: &str| ToCfgmgr::Apply {
+        lines: vec![line.to_owned()],
+        user: "a".to_owned(),
+    };
+    apply(&mut pair, 0, &["zone twice"]);
+    let number = pair.number();
+    for _ in 0..2 {
+        let answer: FromCfgmgr =
+            pair.ask_numbered(0, ServiceName::Cfgmgr, &lines("no zone twice"), number);
+        assert!(matches!(answer, FromCfgmgr::Committed { .. }), "{answer:?}");
+    }
+    let again: FromCfgmgr = pair.ask(0, ServiceName::Cfgmgr, &lines("no zone twice"));
+    assert!(matches!(again, FromCfgmgr::Refused { .. }), "{again:?}");
+}

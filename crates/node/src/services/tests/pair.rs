@@ -361,8 +361,23 @@ impl Pair {
         service: ServiceName,
         body: &Q,
     ) -> A {
+        let number = self.number();
+        self.ask_numbered(node, service, body, number)
+    }
+
+    /// A number that no request has had.
+    pub(super) fn number(&mut self) -> u64 {
         self.asked += 1;
-        let correlation = self.asked;
+        self.asked
+    }
+
+    pub(super) fn ask_numbered<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        node: usize,
+        service: ServiceName,
+        body: &Q,
+        correlation: u64,
+    ) -> A {
         self.queue.push_back((
             node,
             Message {
