@@ -152,7 +152,9 @@ impl Stage {
         let mut command = workspace.cargo(words);
         match self {
             Self::Document => {
-                command.env("RUSTDOCFLAGS", "-D warnings");
+                // Whoever reads these pages reads the private ones too.
+                let flags = "-D warnings -A rustdoc::private-intra-doc-links";
+                command.env("RUSTDOCFLAGS", flags);
             }
             Self::Release => {
                 for package in PRODUCT.iter().chain(&["sim"]) {

@@ -289,12 +289,13 @@ pub fn kill_vemd(host: &Namespace, with_guardian: bool) -> anyhow::Result<FaultR
         .filter(|one| one.runs("vemd"))
         .map(|one| one.pid)
         .collect();
-    // The guardian first, so that it cannot start another worker meanwhile.
-    let (workers, others): (Vec<_>, Vec<_>) = all
+    let (guardians, others): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .partition(|one| agents.contains(&one.parent));
-    let guardians = others.into_iter().filter(|one| agents.contains(&one.pid));
+        .partition(|one| agents.contains(&one.pid) && !agents.contains(&one.parent));
+    let is_worker = |one: &Process| guardians.iter().any(|guardian| guardian.pid == one.parent);
+    let workers: Vec<_> = others.into_iter().filter(is_worker).collect();
     let mut targets = workers;
+    // The guardian first, so that it cannot start another worker meanwhile.
     if with_guardian {
         targets.splice(0..0, guardians);
     }
