@@ -1,5 +1,6 @@
 //! `sim`: runs many seeds, or replays one readably.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -38,6 +39,22 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+thread_local! {
+    /// The seed that this thread runs.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A core's own check panics, and release builds abort upon that: the seed must be told before.
+fn tell_seed_on_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let seed = SEED.get();
+        println!("seed {seed} FAILED by a panic");
+        println!("  replay: cargo xtask sim --from {seed} --seeds 1 --trace");
+        hook(info);
+    }));
+}
+
 fn run_some(arguments: &Arguments, first: u64, step: u64, end: u64) -> Report {
     let (chaos_s, hosts, readable) = (arguments.chaos_s, arguments.hosts, arguments.trace);
     let options = Options {
@@ -48,6 +65,7 @@ fn run_some(arguments: &Arguments, first: u64, step: u64, end: u64) -> Report {
     let mut report = Report::default();
     let mut seed = first;
     while seed < end {
+        SEED.set(seed);
         let outcome = run(seed, options);
         if let Some(what) = &outcome.failure {
             println!("seed {seed} FAILED {what}");
@@ -61,6 +79,7 @@ fn run_some(arguments: &Arguments, first: u64, step: u64, end: u64) -> Report {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    tell_seed_on_panic();
     let (from, seeds) = arguments
         .seed
         .map_or((arguments.from, arguments.seeds), |s| (s, 1));
