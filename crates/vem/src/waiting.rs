@@ -34,11 +34,15 @@ pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// what they wait for.
 pub(crate) const SETTLE_RETRY_AFTER: Duration = Duration::from_micros(200);
 const SETTLE_DOUBLINGS_MAX: u32 = 4;
+/// A packet of a draining flow was written: right behind it none may be on its way, which for a
+/// flow that never pauses is the moment to settle.
+const SETTLE_SOON_AFTER: Duration = Duration::from_micros(30);
 /// A flow whose kernel count does not reach zero although its tap is empty has lost packets in
 /// the tap's queue; after this it is settled by force.
 pub const SETTLE_FORCE_AFTER: Duration = Duration::from_millis(5);
-/// The same for a flow that never pauses so long: after this all that can come has come.
-const SETTLE_FORCE_BUSY_AFTER: Duration = Duration::from_millis(250);
+/// A flow that sends faster than we read never has an empty moment. It is settled by force after
+/// this, at the price of one reordering, rather than kept on the slow path for ever.
+const SETTLE_FORCE_BUSY_AFTER: Duration = Duration::from_millis(500);
 /// The shell answers `Settle` at once; a lost answer is made good after this.
 const SETTLE_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -167,8 +171,14 @@ impl Waiting {
         let room = self.has_room(flow.id.port, bytes);
         match self.entries.get_mut(&flow.id) {
             Some(entry) => match &mut entry.stage {
-                Stage::Draining { last_write, .. } => {
-                    *last_write = now;
+                Stage::Draining {
+                    last_write,
+                    attempts,
+                    ..
+                } => {
+                    (*last_write, *attempts) = (now, 0);
+                    let soon = entry.deadline.min(now + SETTLE_SOON_AFTER);
+                    self.set_deadline(flow.id, soon);
                     return Holding::WriteNow;
                 }
                 Stage::Unasked | Stage::Asked { .. } => {
@@ -307,8 +317,8 @@ impl Waiting {
         else {
             return Settling::Over;
         };
-        let lost = now.since(*last_write) >= SETTLE_FORCE_AFTER
-            || now.since(*since) >= SETTLE_FORCE_BUSY_AFTER;
+        let lost = tap_empty && now.since(*last_write) >= SETTLE_FORCE_AFTER;
+        let busy = now.since(*since) >= SETTLE_FORCE_BUSY_AFTER;
         let pause = SETTLE_RETRY_AFTER * (1 << *attempts);
         *attempts = (*attempts + 1).min(SETTLE_DOUBLINGS_MAX);
         match outcome {
@@ -316,7 +326,7 @@ impl Waiting {
                 self.remove(flow.id);
                 Settling::Over
             }
-            SettleOutcome::NotDrained if tap_empty && lost => {
+            SettleOutcome::NotDrained if lost || busy => {
                 self.set_deadline(flow.id, now + SETTLE_ANSWER_WITHIN);
                 Settling::Force
             }

@@ -257,6 +257,34 @@ fn unsettled_flow_is_tried_again_and_at_last_forced() {
 }
 
 #[test]
+fn flow_that_never_pauses_is_settled_by_force() {
+    let mut bench = Bench::obeying();
+    bench.hold(0, flow(0));
+    let request = bench.asked()[0].1.request;
+    bench.decide(A, epoch(1, 1), request, Verdict::Permit);
+    let mut forced = false;
+    for slot in 1..1000 {
+        bench.take();
+        bench.pass(core::time::Duration::from_millis(1));
+        bench.hold_as(slot, flow(0), EntryState::Draining);
+        bench.give(Input::Settled {
+            flow: flow(0),
+            outcome: SettleOutcome::NotDrained,
+            tap_empty: false,
+        });
+        let settle = Output::Settle {
+            flow: flow(0),
+            force: true,
+        };
+        forced = bench.take().contains(&settle);
+        if forced {
+            break;
+        }
+    }
+    assert!(forced, "it stays on the slow path");
+}
+
+#[test]
 fn claim_is_durable_before_anything_follows() {
     let mut bench = Bench::new();
     bench.give(Input::Connected(A));
