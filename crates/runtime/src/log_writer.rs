@@ -24,6 +24,9 @@ use crate::clock::WallTime;
 const QUEUE_MAX: usize = 4096;
 /// Lines in memory: what one `show logging` may ask for.
 const KEPT_LINES: usize = LOG_LINES_MAX as usize;
+/// Bytes of lines in one answer to `show logging`: well below the largest packet of the socket that
+/// it goes over (192 KiB), whatever the lines are.
+pub const LAST_MAX_BYTES: usize = 128 * 1024;
 
 enum Job {
     Line(String),
@@ -87,11 +90,26 @@ impl LogWriter {
         line
     }
 
-    /// The newest `lines` lines, oldest first.
+    /// The newest `lines` lines, oldest first; fewer, if they would have more than
+    /// [`LAST_MAX_BYTES`].
     #[must_use]
     pub fn last(&self, lines: usize) -> Vec<String> {
-        let skipped = self.kept.len().saturating_sub(lines);
-        self.kept.iter().skip(skipped).cloned().collect()
+        let mut room = LAST_MAX_BYTES;
+        let fits = |line: &&String| {
+            let enough = room >= line.len();
+            room = room.saturating_sub(line.len());
+            enough
+        };
+        let mut newest: Vec<String> = self
+            .kept
+            .iter()
+            .rev()
+            .take(lines)
+            .take_while(fits)
+            .cloned()
+            .collect();
+        newest.reverse();
+        newest
     }
 
     /// Waits until what was noted is handed to the system, at most `patience`.
@@ -150,7 +168,7 @@ mod tests {
 
     use wire::log::{LogRecord, TEXT_MAX_BYTES};
 
-    use super::{KEPT_LINES, LogWriter, line};
+    use super::{KEPT_LINES, LAST_MAX_BYTES, LogWriter, line};
     use crate::clock::WallTime;
 
     fn record(text: &str) -> LogRecord {
@@ -201,5 +219,16 @@ mod tests {
         let last = log.last(3);
         assert!(last.len() == 3 && last[2].ends_with(&format!("line {}", KEPT_LINES + 9)));
         assert_eq!(log.last(usize::MAX).len(), KEPT_LINES);
+        // Long lines: the newest that fit one answer.
+        for number in 0..KEPT_LINES {
+            log.note(&record(&format!("{} {number}", "x".repeat(1_500))), false);
+        }
+        let last = log.last(usize::MAX);
+        let bytes: usize = last.iter().map(String::len).sum();
+        assert!(bytes <= LAST_MAX_BYTES && bytes > LAST_MAX_BYTES - 2_000);
+        assert!(
+            last.last()
+                .is_some_and(|line| line.ends_with(&format!(" {}", KEPT_LINES - 1)))
+        );
     }
 }

@@ -55,8 +55,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 const DRAIN_LIMIT: Duration = Duration::from_millis(20);
 /// Pause after a refused registration.
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
-/// Longest host name kept, in bytes: DNS allows 253.
-const HOST_MAX_BYTES: usize = 253;
+/// Longest host name kept, in bytes: Linux allows 64 (`HOST_NAME_MAX`). A longer one is cut.
+const HOST_MAX_BYTES: usize = 64;
 /// Lost flow reports are logged at most this often.
 const LOST_LOG_INTERVAL: Duration = Duration::from_secs(10);
 

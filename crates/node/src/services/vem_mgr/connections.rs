@@ -17,7 +17,7 @@ use model::{Epoch, ModuleNumber, NodeKey, Time};
 use crate::service::VemConnection;
 
 /// Most connections at once: the registered VEMs, each with one, and as many being replaced.
-pub const CONNECTIONS_MAX: usize = 2048;
+pub const CONNECTIONS_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Connection {

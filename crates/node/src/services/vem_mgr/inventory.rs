@@ -16,9 +16,9 @@ pub const INVENTORY: Namespace = Namespace {
     durability: Durability::Persistent,
 };
 
-/// Most VEMs of one pair; the original stops at 64, design.md §8 asks for hundreds. A further
-/// one is refused and logged.
-pub const MODULES_MAX: usize = 1024;
+/// Most VEMs of one pair; the original stops at 64, hundreds are asked for here, and the rows of
+/// all must fit one answer to `show module` (128 KiB). A further one is not registered.
+pub const MODULES_MAX: usize = 512;
 
 const FIRST_MODULE: u16 = 3;
 
