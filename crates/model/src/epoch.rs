@@ -34,7 +34,11 @@ impl Epoch {
     /// The lowest epoch of `node` that is above `self`.
     #[must_use]
     pub const fn above(self, node: NodeKey, incarnation: Incarnation) -> Self {
-        Self { counter: self.counter + 1, node, incarnation }
+        Self {
+            counter: self.counter + 1,
+            node,
+            incarnation,
+        }
     }
 
     /// True when `self` and `other` are one node's same epoch under two incarnations: only a
@@ -49,6 +53,12 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:?}.{:x}", self.counter, self.node, self.incarnation.0 & 0xffff)
+        write!(
+            f,
+            "{}.{:?}.{:x}",
+            self.counter,
+            self.node,
+            self.incarnation.0 & 0xffff
+        )
     }
 }

@@ -19,7 +19,9 @@ impl fmt::Display for NodeKey {
 
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0[..4]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -32,7 +34,10 @@ impl FromStr for NodeKey {
     type Err = ParseNodeKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hex = text.strip_prefix("SHA256:").ok_or(ParseNodeKeyError)?.as_bytes();
+        let hex = text
+            .strip_prefix("SHA256:")
+            .ok_or(ParseNodeKeyError)?
+            .as_bytes();
         if hex.len() != 64 {
             return Err(ParseNodeKeyError);
         }
@@ -54,6 +59,10 @@ mod tests {
         let key = NodeKey(core::array::from_fn(|i| i as u8 * 7));
         assert_eq!(key.to_string().parse(), Ok(key));
         assert!("SHA256:00".parse::<NodeKey>().is_err());
-        assert!(format!("SHA256:{}", "é".repeat(32)).parse::<NodeKey>().is_err());
+        assert!(
+            format!("SHA256:{}", "é".repeat(32))
+                .parse::<NodeKey>()
+                .is_err()
+        );
     }
 }

@@ -5,7 +5,9 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The configured role of a node (chapter, "Cisco VSG Roles"). Standalone is the default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Role {
     /// Ignores every other node.
     #[default]
@@ -105,7 +107,10 @@ impl TryFrom<u16> for PairId {
     type Error = InvalidPairId;
 
     fn try_from(number: u16) -> Result<Self, InvalidPairId> {
-        (1..=Self::MAX).contains(&number).then_some(Self(number)).ok_or(InvalidPairId(number))
+        (1..=Self::MAX)
+            .contains(&number)
+            .then_some(Self(number))
+            .ok_or(InvalidPairId(number))
     }
 }
 

@@ -37,8 +37,14 @@ pub enum ServiceName {
 
 impl ServiceName {
     /// All of them, in no particular order of start.
-    pub const ALL: [Self; 6] =
-        [Self::Mts, Self::Pss, Self::PolicyEngine, Self::VemMgr, Self::Cfgmgr, Self::Vshd];
+    pub const ALL: [Self; 6] = [
+        Self::Mts,
+        Self::Pss,
+        Self::PolicyEngine,
+        Self::VemMgr,
+        Self::Cfgmgr,
+        Self::Vshd,
+    ];
 
     /// As it stands in `show processes` and in the log.
     #[must_use]

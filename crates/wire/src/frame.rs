@@ -78,7 +78,11 @@ pub fn encode<T: Serialize>(channel: Channel, message: &T) -> Vec<u8> {
     frame.extend_from_slice(&[0; 8]);
     let mut frame = postcard::to_extend(message, frame)
         .expect("a Vec grows and our messages have no unsized sequences");
-    assert!(frame.len() <= FRAME_MAX_BYTES, "a {} byte frame was built", frame.len());
+    assert!(
+        frame.len() <= FRAME_MAX_BYTES,
+        "a {} byte frame was built",
+        frame.len()
+    );
     let body = (frame.len() - HEADER_BYTES) as u32;
     frame[4..8].copy_from_slice(&body.to_le_bytes());
     frame
@@ -103,17 +107,25 @@ pub fn encode_into<T: Serialize>(
 
 /// Length of the whole frame that starts with `bytes`, or `None` while the header is incomplete.
 fn frame_length(channel: Channel, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
-    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
     if header[..2] != MAGIC || header[2] != VERSION || header[8..] != [0; 4] {
         return Err(DecodeError::NotAFrame);
     }
     if header[3] != channel as u8 {
-        return Err(DecodeError::WrongChannel { expected: channel as u8, found: header[3] });
+        return Err(DecodeError::WrongChannel {
+            expected: channel as u8,
+            found: header[3],
+        });
     }
     let body = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
     let announced = HEADER_BYTES.saturating_add(body);
     if announced > FRAME_MAX_BYTES {
-        return Err(DecodeError::Length { announced, present: bytes.len() });
+        return Err(DecodeError::Length {
+            announced,
+            present: bytes.len(),
+        });
     }
     Ok(Some(announced))
 }
@@ -125,14 +137,20 @@ fn frame_length(channel: Channel, bytes: &[u8]) -> Result<Option<usize>, DecodeE
 pub fn decode<T: DeserializeOwned>(channel: Channel, frame: &[u8]) -> Result<T, DecodeError> {
     let announced = frame_length(channel, frame)?.ok_or(DecodeError::NotAFrame)?;
     if announced != frame.len() {
-        return Err(DecodeError::Length { announced, present: frame.len() });
+        return Err(DecodeError::Length {
+            announced,
+            present: frame.len(),
+        });
     }
     let (message, rest) =
         postcard::take_from_bytes(&frame[HEADER_BYTES..]).map_err(DecodeError::Body)?;
     if rest.is_empty() {
         Ok(message)
     } else {
-        Err(DecodeError::Length { announced, present: announced + rest.len() })
+        Err(DecodeError::Length {
+            announced,
+            present: announced + rest.len(),
+        })
     }
 }
 
@@ -148,7 +166,11 @@ impl FrameBuffer {
     /// An empty buffer for a stream of `channel`.
     #[must_use]
     pub const fn new(channel: Channel) -> Self {
-        Self { channel, bytes: Vec::new(), start: 0 }
+        Self {
+            channel,
+            bytes: Vec::new(),
+            start: 0,
+        }
     }
 
     /// Appends bytes as they were read. Holds at most one incomplete frame
@@ -167,8 +189,12 @@ impl FrameBuffer {
     /// See [`DecodeError`]; the stream is then out of step and must be closed.
     pub fn next_frame<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DecodeError> {
         let bytes = &self.bytes[self.start..];
-        let Some(length) = frame_length(self.channel, bytes)? else { return Ok(None) };
-        let Some(frame) = bytes.get(..length) else { return Ok(None) };
+        let Some(length) = frame_length(self.channel, bytes)? else {
+            return Ok(None);
+        };
+        let Some(frame) = bytes.get(..length) else {
+            return Ok(None);
+        };
         let message = decode(self.channel, frame)?;
         self.start += length;
         Ok(Some(message))
@@ -182,7 +208,10 @@ mod tests {
     #[test]
     fn a_frame_is_read_back_whole_or_in_pieces() {
         let frame = encode(Channel::Vem, &(7_u32, "seven"));
-        assert_eq!(decode(Channel::Vem, &frame), Ok((7_u32, "seven".to_owned())));
+        assert_eq!(
+            decode(Channel::Vem, &frame),
+            Ok((7_u32, "seven".to_owned()))
+        );
         let mut buffer = FrameBuffer::new(Channel::Vem);
         for byte in frame.iter().chain(&frame) {
             buffer.extend(&[*byte]);
@@ -197,10 +226,16 @@ mod tests {
     fn both_ways_to_encode_agree() {
         let mut buffer = [0xff; 64];
         let frame = encode(Channel::Vem, &(7_u32, "seven"));
-        assert_eq!(encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer), Some(frame.len()));
+        assert_eq!(
+            encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer),
+            Some(frame.len())
+        );
         assert_eq!(buffer[..frame.len()], frame);
         for length in 0..frame.len() {
-            assert_eq!(encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer[..length]), None);
+            assert_eq!(
+                encode_into(Channel::Vem, &(7_u32, "seven"), &mut buffer[..length]),
+                None
+            );
         }
     }
 
@@ -209,11 +244,23 @@ mod tests {
         let mut frame = encode(Channel::Vem, &1_u8);
         assert!(matches!(
             decode::<u8>(Channel::Control, &frame),
-            Err(DecodeError::WrongChannel { expected: 1, found: 4 })
+            Err(DecodeError::WrongChannel {
+                expected: 1,
+                found: 4
+            })
         ));
         frame[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(matches!(decode::<u8>(Channel::Vem, &frame), Err(DecodeError::Length { .. })));
-        assert_eq!(decode::<u8>(Channel::Vem, &[0; HEADER_BYTES]), Err(DecodeError::NotAFrame));
-        assert_eq!(decode::<u8>(Channel::Vem, b"TW"), Err(DecodeError::NotAFrame));
+        assert!(matches!(
+            decode::<u8>(Channel::Vem, &frame),
+            Err(DecodeError::Length { .. })
+        ));
+        assert_eq!(
+            decode::<u8>(Channel::Vem, &[0; HEADER_BYTES]),
+            Err(DecodeError::NotAFrame)
+        );
+        assert_eq!(
+            decode::<u8>(Channel::Vem, b"TW"),
+            Err(DecodeError::NotAFrame)
+        );
     }
 }

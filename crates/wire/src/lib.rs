@@ -28,4 +28,6 @@ pub mod service;
 pub mod supervision;
 pub mod vem;
 
-pub use frame::{Channel, DecodeError, FRAME_MAX_BYTES, FrameBuffer, HEADER_BYTES, decode, encode, encode_into};
+pub use frame::{
+    Channel, DecodeError, FRAME_MAX_BYTES, FrameBuffer, HEADER_BYTES, decode, encode, encode_into,
+};
