@@ -6,6 +6,8 @@
 
 mod file;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 pub use file::FileStorage;
 pub use memory::{MemoryDisk, MemoryStorage};
