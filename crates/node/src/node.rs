@@ -514,6 +514,7 @@ impl Node {
             }
             ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
             ToService::Console(line) => ServiceInput::Console(line),
+            ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
             ToService::Stop => {
                 self.steps
                     .push_back(Step::Service(service, ServiceInput::Stop));
@@ -540,7 +541,7 @@ impl Node {
                 self.steps
                     .push_back(Step::Exit(ServiceName::Mts, ExitStatus::Code(0)));
             }
-            ToService::Answer { .. } | ToService::Console(_) => {}
+            ToService::Answer { .. } | ToService::Console(_) | ToService::ProbeVems { .. } => {}
         }
     }
 

@@ -56,6 +56,11 @@ pub enum ServiceInput {
     },
     /// A log line for open consoles (`vshd` only).
     Console(String),
+    /// Ask every host agent for a sign of life (`vem_mgr` only).
+    ProbeVems {
+        /// To be told as [`wire::supervision::VemReport::answered`].
+        probe: u64,
+    },
     /// The wall clock, for display (`vshd` only); at start and now and then.
     WallClock {
         /// Seconds since 1970.
@@ -99,6 +104,13 @@ pub enum VemEvent {
     },
     /// A message came.
     Message(FromVem),
+    /// Somebody connected and was refused: not pinned, or no host agent at all.
+    Refused {
+        /// Where from.
+        address: String,
+        /// Why, with the fingerprint if there was one.
+        reason: String,
+    },
     /// It is gone.
     Closed,
 }

@@ -362,6 +362,10 @@ impl Supervisor {
                 };
                 return self.services.handle(now, sysmgr::Input::SetPosture(change));
             }
+            Output::ProbeVems { probe } => SupervisorOutput::ToService {
+                service: ServiceName::VemMgr,
+                message: ToService::ProbeVems { probe },
+            },
             Output::AloneGranted { question } => {
                 return self.answer(ServiceName::Pss, question, Answer::Done);
             }

@@ -76,6 +76,8 @@ pub(crate) struct Context {
     pub(crate) history_known: bool,
     pub(crate) sync: SyncReport,
     pub(crate) vems: VemReport,
+    /// Probes of the VEMs asked for.
+    probes: u64,
     pub(crate) health: ServicesHealth,
     pub(crate) canary: u64,
     pub(crate) writes: Writes,
@@ -108,6 +110,7 @@ impl Context {
             history_known: false,
             sync: SyncReport::default(),
             vems: VemReport::default(),
+            probes: 0,
             health: ServicesHealth::Starting,
             canary: 0,
             writes: Writes::default(),
@@ -287,6 +290,14 @@ impl Context {
     pub(crate) fn done(&mut self, command: u64, result: Result<String, String>) {
         self.outputs
             .push_back(Output::CommandDone { command, result });
+    }
+
+    /// Asks the VEMs for a sign of life; returns the probe's number.
+    pub(crate) fn probe_vems(&mut self) -> u64 {
+        self.probes += 1;
+        let probe = self.probes;
+        self.outputs.push_back(Output::ProbeVems { probe });
+        probe
     }
 
     pub(crate) fn log(&mut self, severity: u8, mnemonic: &str, text: String) {

@@ -49,6 +49,11 @@ pub enum Output {
         /// Whether the peer's System Manager is connected and follows or leads us.
         peer_connected: bool,
     },
+    /// Ask the VEMs for a sign of life; told as [`wire::supervision::VemReport::answered`].
+    ProbeVems {
+        /// Its number.
+        probe: u64,
+    },
     /// Leave to commit alone is given: the alone mark is durable and the grant withdrawn.
     AloneGranted {
         /// The question's number.

@@ -51,6 +51,8 @@ pub(crate) struct Standby {
     ended: Option<Ended>,
     /// When it was last isolated.
     isolated: Option<Time>,
+    /// The probe of the VEMs that decides whether it is, and since when it runs.
+    probe: Option<(u64, Time)>,
     /// Last commit of the active, as it said.
     active_lsn: Lsn,
     /// Why it is not stable, or does not take over.
@@ -90,6 +92,7 @@ impl Standby {
             in_sync: None,
             ended: None,
             isolated: None,
+            probe: None,
             active_lsn: Lsn(0),
             reason: String::new(),
             logged: String::new(),
@@ -207,6 +210,7 @@ impl Standby {
             Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
             Some(ended) => self.give_up(now, ctx, ended, &lacks),
             None => {
+                self.probe = None;
                 self.reason = if lacks.is_empty() {
                     String::new()
                 } else {
@@ -297,10 +301,18 @@ impl Standby {
 
     /// T3. When a VEM is reached again, the peer gets another hold time to be heard: whatever cut
     /// this node off from both rarely heals towards both in the same instant.
-    fn is_isolated(&mut self, now: Time, ctx: &Context) -> bool {
-        if ctx.vems.registered > 0 && ctx.vems.connected == 0 {
-            self.isolated = Some(now);
-            self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
+    ///
+    /// A connection to a VEM proves nothing: cut off from everything, it stands for seconds. So
+    /// the VEMs are asked once the active is silent, and one answer, a round trip later, is enough.
+    fn is_isolated(&mut self, now: Time, ctx: &mut Context) -> bool {
+        if ctx.vems.registered == 0 {
+            return false;
+        }
+        if ctx.vems.connected == 0 {
+            self.probe = None;
+            self.isolate(now);
+        } else if !self.is_answered(now, ctx) {
+            return true;
         } else if self
             .isolated
             .is_some_and(|last| now.since(last) >= ctx.hold_time())
@@ -308,6 +320,27 @@ impl Standby {
             self.isolated = None;
         }
         self.isolated.is_some()
+    }
+
+    fn isolate(&mut self, now: Time) {
+        self.isolated = Some(now);
+        self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
+    }
+
+    /// Whether a VEM has answered since the active is silent. Asks; isolated, and asks again, when
+    /// no answer comes for a hold time.
+    fn is_answered(&mut self, now: Time, ctx: &mut Context) -> bool {
+        match self.probe {
+            Some((probe, _)) if ctx.vems.answered == probe => true,
+            Some((_, since)) if now.since(since) < ctx.hold_time() => false,
+            unanswered => {
+                self.probe = Some((ctx.probe_vems(), now));
+                if unanswered.is_some() {
+                    self.isolate(now);
+                }
+                false
+            }
+        }
     }
 
     /// An unstable standby whose active has ended (chapter: "it tries to restart the pair").

@@ -52,6 +52,11 @@ pub enum ToService {
     },
     /// A log line for open consoles (`vshd` only).
     Console(String),
+    /// Ask every VEM for a sign of life (`vem_mgr` only); told as [`VemReport::answered`].
+    ProbeVems {
+        /// Its number.
+        probe: u64,
+    },
     /// Finish and exit within the stop deadline.
     Stop,
 }
@@ -125,6 +130,9 @@ pub struct VemReport {
     pub highest_epoch: Epoch,
     /// A VEM refused our claim as a clone's.
     pub clone_seen: bool,
+    /// The newest [`ToService::ProbeVems`] that a VEM has answered; 0 if none. A connection may
+    /// outlive the path below it by seconds, an answer does not.
+    pub answered: u64,
 }
 
 /// A question or command to the System Manager.

@@ -110,6 +110,7 @@ pub(crate) fn supervised(message: ToService) -> ServiceInput {
         ToService::Posture(posture) => ServiceInput::Posture(posture),
         ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
         ToService::Console(line) => ServiceInput::Console(line),
+        ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
         ToService::Stop => ServiceInput::Stop,
     }
 }

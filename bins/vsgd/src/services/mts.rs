@@ -85,7 +85,7 @@ pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow
             message = shell.supervision.receive() => match message? {
                 Some(ToService::Posture(posture)) => shell.posture(posture)?,
                 Some(ToService::Stop) | None => return Ok(()),
-                Some(ToService::Answer { .. } | ToService::Console(_)) => {}
+                Some(ToService::Answer { .. } | ToService::Console(_) | ToService::ProbeVems { .. }) => {}
             },
             Some(event) = incoming.recv() => {
                 shell.event(event)?;

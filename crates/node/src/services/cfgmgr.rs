@@ -200,7 +200,9 @@ impl Cfgmgr {
                 return;
             };
             let show = matches!(request, ToCfgmgr::Running | ToCfgmgr::Startup);
-            if !loaded && (show || refusal.is_none()) {
+            // A moment after a start: what the node does is not known yet, or the configuration.
+            let unknown = !show && self.posture.is_none();
+            if unknown || (!loaded && (show || refusal.is_none())) {
                 return;
             }
             let Some((message, request)) = self.queue.pop_front() else {
@@ -420,6 +422,7 @@ impl Service for Cfgmgr {
             }
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
+            | ServiceInput::ProbeVems { .. }
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }

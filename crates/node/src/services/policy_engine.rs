@@ -490,6 +490,7 @@ impl Service for PolicyEngine {
             }
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
+            | ServiceInput::ProbeVems { .. }
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }

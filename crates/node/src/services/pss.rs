@@ -134,6 +134,7 @@ impl Service for Pss {
             // acknowledged.
             ServiceInput::Stop
             | ServiceInput::Console(_)
+            | ServiceInput::ProbeVems { .. }
             | ServiceInput::Vem { .. }
             | ServiceInput::Shell { .. }
             | ServiceInput::WallClock { .. } => return,

@@ -57,6 +57,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(20);
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
 /// Longest host name kept, in bytes: Linux allows 64 (`HOST_NAME_MAX`). A longer one is cut.
 const HOST_MAX_BYTES: usize = 64;
+/// Refused connections are logged at most this often.
+const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Lost flow reports are logged at most this often.
 const LOST_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -81,9 +83,14 @@ pub struct VemMgr {
     canaries: u64,
     probe_at: Time,
     probes: u64,
+    /// From which of our probes on an answer answers which of the System Manager's.
+    sign_of_life: Option<(u64, u64)>,
+    answered: u64,
     drain_until: Option<Time>,
     lost_reports: u64,
     lost_log_at: Time,
+    refused: u64,
+    refused_log_at: Time,
 }
 
 impl VemMgr {
@@ -111,9 +118,13 @@ impl VemMgr {
             canaries: 0,
             probe_at: now,
             probes: 0,
+            sign_of_life: None,
+            answered: 0,
             drain_until: None,
             lost_reports: 0,
             lost_log_at: now,
+            refused: 0,
+            refused_log_at: now,
         }
     }
 
@@ -162,10 +173,25 @@ impl VemMgr {
             connected: count(self.connections.greeted()),
             highest_epoch: self.highest_epoch,
             clone_seen: self.clone_seen,
+            answered: self.answered,
         };
         if self.reported != Some(report) {
             self.reported = Some(report);
             self.out.supervise(FromService::Vems(report));
+        }
+    }
+
+    /// Logged, but no flood of them: whoever knocks decides how often.
+    fn refused(&mut self, now: Time, address: &str, reason: &str) {
+        self.refused += 1;
+        if now >= self.refused_log_at {
+            self.refused_log_at = now + REFUSED_LOG_INTERVAL;
+            let count = core::mem::take(&mut self.refused);
+            let text = format!(
+                "A host agent at {address} was refused: {reason} ({count} refused since the last \
+                 line)"
+            );
+            self.out.log("VEM_MGR", 4, "VEM_REFUSED", text);
         }
     }
 
@@ -185,6 +211,7 @@ impl VemMgr {
                 }
             }
             VemEvent::Message(message) => self.vem_message(now, id, message),
+            VemEvent::Refused { address, reason } => self.refused(now, &address, &reason),
             VemEvent::Closed => {
                 self.asking.forget(id);
                 if let Some(connection) = self.connections.close(id) {
@@ -240,7 +267,20 @@ impl VemMgr {
             }
             FromVem::Decide(requests) => self.decide(now, id, requests),
             FromVem::Report { flows, lost } => self.flows(now, id, flows, lost),
-            FromVem::Alive { highest_epoch, .. } => self.learn_epoch(highest_epoch),
+            FromVem::Alive {
+                sequence,
+                highest_epoch,
+                ..
+            } => {
+                self.learn_epoch(highest_epoch);
+                if let Some((since, probe)) = self.sign_of_life
+                    && sequence >= since
+                {
+                    self.sign_of_life = None;
+                    self.answered = probe;
+                    self.report();
+                }
+            }
         }
     }
 
@@ -404,6 +444,10 @@ impl Service for VemMgr {
                 self.checkpoint_events(now);
             }
             ServiceInput::Vem { connection, event } => self.vem(now, connection, event),
+            ServiceInput::ProbeVems { probe } => {
+                self.probe_all(now, Duration::ZERO);
+                self.sign_of_life = Some((self.probes, probe));
+            }
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
             | ServiceInput::PeerBroker(_)

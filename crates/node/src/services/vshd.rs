@@ -150,8 +150,15 @@ impl Vshd {
                 session.entered = None;
             }
         }
-        self.posture = Some(posture);
+        let first = self.posture.replace(posture).is_none();
         self.applied = false;
+        if first {
+            // Sessions opened before it wait for a prompt that tells what the node is.
+            let waiting: Vec<SessionId> = self.sessions.keys().copied().collect();
+            for id in waiting {
+                self.prompt(id, false);
+            }
+        }
     }
 
     fn apply_posture(&mut self) {
@@ -174,7 +181,9 @@ impl Vshd {
                     return;
                 }
                 self.sessions.insert(id, Session::new(now, user));
-                self.prompt(id, false);
+                if self.posture.is_some() {
+                    self.prompt(id, false);
+                }
             }
             ShellEvent::Closed => {
                 self.leave(id);
@@ -476,7 +485,7 @@ impl Service for Vshd {
                     self.peer_lost();
                 }
             }
-            ServiceInput::Vem { .. } | ServiceInput::Stop => {}
+            ServiceInput::Vem { .. } | ServiceInput::ProbeVems { .. } | ServiceInput::Stop => {}
         }
         self.apply_posture();
         while let Some(message) = self.checkpoint.poll_message() {

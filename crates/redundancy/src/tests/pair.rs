@@ -62,6 +62,8 @@ pub(super) struct Side {
     pub(super) logs: Vec<LogRecord>,
     pub(super) done: Vec<(u64, Result<String, String>)>,
     pub(super) resets: Vec<String>,
+    /// The newest probe that a VEM has answered.
+    answered: u64,
     last_vems: Option<VemReport>,
     last_sync: Option<SyncReport>,
 }
@@ -81,6 +83,8 @@ pub(super) struct Pair {
     /// Up, by link and sending node.
     pub(super) links: [[bool; 2]; 2],
     pub(super) vems: Vec<Vem>,
+    /// Connections to VEMs stand although nothing passes on them, as TCP's do for a while.
+    pub(super) connections_outlive: bool,
     /// Per mille of datagrams lost.
     pub(super) loss: u64,
     random: u64,
@@ -128,6 +132,7 @@ impl Side {
             logs: Vec::new(),
             done: Vec::new(),
             resets: Vec::new(),
+            answered: 0,
             last_vems: None,
             last_sync: None,
         }
@@ -156,6 +161,7 @@ impl Pair {
             sides: [Side::new(Role::Primary), Side::new(Role::Secondary)],
             links: [[true; 2]; 2],
             vems: Vec::new(),
+            connections_outlive: false,
             loss: 0,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             connection: 0,

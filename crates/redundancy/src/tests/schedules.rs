@@ -59,6 +59,26 @@ fn schedule_1_the_survivor_of_a_conflict_takes_a_new_epoch() {
 }
 
 #[test]
+fn schedule_2_connections_that_outlive_their_path_are_no_vem_reached() {
+    let mut pair = Pair::stable(1).with_vems();
+    pair.connections_outlive = true;
+    pair.run(100);
+    pair.cut();
+    for vem in &mut pair.vems {
+        vem.reaches[B] = false;
+    }
+    pair.run(5_000);
+    assert!(pair.reason(B).contains("isolated"), "{}", pair.reason(B));
+    assert_eq!(pair.actives(), [A]);
+    assert_eq!(pair.acts.len(), 1);
+    pair.vems[0].reaches[B] = true;
+    pair.kill(A);
+    pair.run_until("B leads once a VEM answers", 1_000, |pair| {
+        pair.actives() == [B]
+    });
+}
+
+#[test]
 fn schedule_2_an_isolated_standby_does_not_take_over() {
     let mut pair = Pair::stable(1).with_vems();
     pair.run(100);

@@ -333,6 +333,7 @@ fn outputs(core: &mut Core) -> String {
                 Activity::Active(_) => "posture Active".to_owned(),
                 Activity::Quiesce(_) => "posture Quiesce".to_owned(),
             },
+            Output::ProbeVems { .. } => "probe VEMs".to_owned(),
             Output::AloneGranted { .. } => "leave to be alone".to_owned(),
             Output::Log(record) => format!("log {}", record.mnemonic),
             Output::CommandDone { result, .. } => {

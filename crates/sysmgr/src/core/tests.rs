@@ -536,7 +536,10 @@ fn shorten(output: &Output) -> String {
         Output::Kill { service } => format!("kill {service}"),
         Output::ToService { service, message } => match message {
             ToService::Posture(_) => format!("posture to {service}"),
-            ToService::Answer { .. } | ToService::Console(_) | ToService::Stop => {
+            ToService::Answer { .. }
+            | ToService::Console(_)
+            | ToService::ProbeVems { .. }
+            | ToService::Stop => {
                 format!("message to {service}")
             }
         },

@@ -347,3 +347,29 @@ fn a_new_policy_is_told_to_the_claimed_and_idle_ones_are_probed() {
     let outputs = bench.handle(ServiceInput::Tick);
     assert!(matches!(&to_vem(&outputs)[..], [ToVem::Probe { .. }]));
 }
+
+#[test]
+fn a_probe_of_the_system_manager_is_answered_by_a_vem_that_answers_since() {
+    let mut bench = active();
+    bench.posture(Activity::Standby);
+    let answered = |outputs: &[ServiceOutput]| {
+        outputs.iter().rev().find_map(|output| match output {
+            ServiceOutput::Supervision(FromService::Vems(report)) => Some(report.answered),
+            _ => None,
+        })
+    };
+    let outputs = bench.handle(ServiceInput::ProbeVems { probe: 7 });
+    let [ToVem::Probe { sequence }] = to_vem(&outputs)[..] else {
+        panic!("every VEM is asked at once: {outputs:?}");
+    };
+    assert_eq!(answered(&outputs), None, "a connection is no answer");
+    let alive = |sequence| FromVem::Alive {
+        sequence,
+        highest_epoch: epoch(3),
+        active_heard: true,
+    };
+    let late = bench.vem(A, alive(sequence - 1));
+    assert_ne!(answered(&late), Some(7), "an older probe's answer is none");
+    let outputs = bench.vem(A, alive(sequence));
+    assert_eq!(answered(&outputs), Some(7));
+}

@@ -120,9 +120,14 @@ impl Pair {
         let reached = self.vems.iter().filter(|vem| vem.reaches[node]);
         let report = VemReport {
             registered,
-            connected: reached.clone().count() as u16,
+            connected: if self.connections_outlive {
+                registered
+            } else {
+                reached.clone().count() as u16
+            },
             highest_epoch: reached.map(|vem| vem.highest).max().unwrap_or_default(),
             clone_seen: false,
+            answered: self.sides[node].answered,
         };
         if self.sides[node].last_vems != Some(report) && self.sides[node].services_at.is_none() {
             self.sides[node].last_vems = Some(report);
@@ -258,6 +263,11 @@ impl Pair {
                     side.bulk_due = None;
                 }
                 side.applied_due = Some(sequence);
+            }
+            Output::ProbeVems { probe } => {
+                if self.vems.iter().any(|vem| vem.reaches[node]) {
+                    side.answered = probe;
+                }
             }
             Output::AloneGranted { question } => {
                 assert!(side.durable.alone, "A2: leave without a durable mark");
