@@ -376,6 +376,34 @@ async fn a_change_entered_while_a_borrowed_service_dies_is_made_once_and_kept() 
             begun.elapsed()
         );
     }
+    // A host agent that nobody has pinned is refused, and the log says which.
+    let stranger = Identity::create(&folder.path().join("stranger.key")).expect("a key");
+    let endpoint = TlsEndpoint::new(&stranger, Pins::new([alone.key]), PROTOCOL);
+    let peer = endpoint
+        .expect("an endpoint")
+        .connect(None, alone.listen)
+        .await;
+    if let Ok(peer) = peer {
+        // In TLS 1.3 the client learns of it only by the end of the connection.
+        let (_sender, mut receiver) = framed::<_, ToVem, FromVem>(peer.stream, Channel::Vem);
+        assert!(!matches!(
+            timeout(PATIENCE, receiver.next()).await,
+            Ok(Ok(Some(_)))
+        ));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let who = stranger.fingerprint().to_string();
+    loop {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if text
+            .lines()
+            .any(|line| line.contains("VEM_REFUSED") && line.contains(&who))
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let shown = shown(&alone, "show running-config | include zone").await;
     let zones: Vec<&str> = shown.lines().collect();
     let all = [

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use node::service::{ServiceInput, ServiceOutput, VemConnection, VemEvent};
-use runtime::stream::{MessageSender, framed};
+use runtime::stream::{MessageSender, ReceiveError, framed};
 use runtime::tls::{Pins, TlsEndpoint};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -101,15 +101,13 @@ async fn accept(
         let connection = VemConnection(next);
         let (endpoint, senders, inputs) = (endpoint.clone(), Arc::clone(&senders), inputs.clone());
         let address = address.ip().to_string();
-        tokio::spawn(async move {
-            if let Err(error) = serve(connection, tcp, address, &endpoint, &senders, &inputs).await
-            {
-                eprintln!("host agent: {error:#}");
-            }
-        });
+        tokio::spawn(
+            async move { serve(connection, tcp, address, &endpoint, &senders, &inputs).await },
+        );
     }
 }
 
+/// Serves one connection; `None` when the loop is gone, and the process about to end.
 async fn serve(
     connection: VemConnection,
     tcp: TcpStream,
@@ -117,36 +115,45 @@ async fn serve(
     endpoint: &TlsEndpoint,
     senders: &Senders,
     inputs: &mpsc::Sender<ServiceInput>,
-) -> anyhow::Result<()> {
-    let peer = endpoint
-        .accept(tcp)
-        .await
-        .with_context(|| format!("from {address}"))?;
+) -> Option<()> {
+    let tell = |event| inputs.send(ServiceInput::Vem { connection, event });
+    let peer = match endpoint.accept(tcp).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            let reason = error.to_string();
+            return tell(VemEvent::Refused { address, reason }).await.ok();
+        }
+    };
     let (sender, mut receiver) = framed::<_, FromVem, ToVem>(peer.stream, Channel::Vem);
     senders
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(connection, sender);
-    let tell = |event| inputs.send(ServiceInput::Vem { connection, event });
     tell(VemEvent::Connected {
         key: peer.key,
-        address,
+        address: address.clone(),
     })
-    .await?;
-    let outcome = loop {
+    .await
+    .ok()?;
+    loop {
         match receiver.next().await {
-            Ok(Some(message)) => tell(VemEvent::Message(message)).await?,
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(Some(message)) => tell(VemEvent::Message(message)).await.ok()?,
+            // A network that failed is told by the end of the connection.
+            Ok(None) | Err(ReceiveError::Connection(_)) => break,
+            Err(error @ ReceiveError::Malformed(_)) => {
+                let reason = error.to_string();
+                tell(VemEvent::Refused { address, reason }).await.ok()?;
+                break;
+            }
         }
-    };
+    }
     let known = senders
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&connection);
     if let Some(sender) = known {
         sender.abort();
-        tell(VemEvent::Closed).await?;
+        tell(VemEvent::Closed).await.ok()?;
     }
-    outcome.context("host agent's connection")
+    Some(())
 }
