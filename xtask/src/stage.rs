@@ -9,7 +9,7 @@ use crate::packages::{self, Need};
 use crate::workspace::{PRODUCT, Workspace};
 
 /// Seeds that the simulation runs as a check: enough to meet every kind of fault many times, few
-/// enough for a minute.
+/// enough for a few minutes.
 const SIMULATION_SEEDS: &str = "300";
 
 /// One check. The order is the order in which they run: the cheap and telling ones first, and all
@@ -82,8 +82,7 @@ impl Stage {
     pub(crate) const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 2,
-            Self::Lint | Self::Document | Self::Release => 15,
-            Self::Simulation => 10,
+            Self::Lint | Self::Document | Self::Release | Self::Simulation => 15,
             Self::Unit | Self::System => 25,
         };
         Duration::from_secs(minutes * 60)
@@ -136,7 +135,8 @@ impl Stage {
             Self::Release => &["build", "--release"],
             Self::Simulation => {
                 let mut command = Command::new(workspace.release_folder().join("sim"));
-                command.args(["--seeds", SIMULATION_SEEDS]);
+                // One for each processor of the smallest machine that is supported.
+                command.args(["--seeds", SIMULATION_SEEDS, "--jobs", "2"]);
                 return command;
             }
             // One test at a time: each measures, and two labs at once would measure each other.
