@@ -1,9 +1,9 @@
 //! One gateway's machine: its disks, its clock, its guardian, and the node that runs on it.
 
 use model::{Epoch, Incarnation, NodeKey, Time};
-use node::node::{Disks, Node};
+use node::node::{Disks, Node, Storages};
+use pss::StorageError;
 use pss::storage::{MemoryDisk, MemoryStorage};
-use pss::{Storage, StorageError};
 use rand::Rng;
 use rand::rngs::StdRng;
 use redundancy::NodeRecord;
@@ -21,7 +21,7 @@ pub struct Platters {
 }
 
 impl Disks for Platters {
-    fn open(&mut self) -> Result<(Box<dyn Storage>, Box<dyn Storage>), StorageError> {
+    fn open(&mut self) -> Result<Storages, StorageError> {
         Ok((
             Box::new(MemoryStorage::open(&self.persistent)),
             Box::new(MemoryStorage::open(&self.volatile)),
@@ -135,7 +135,7 @@ impl Machine {
         self.stable_at = None;
         self.up_since = None;
         let happened = rng.random_range(0..=self.writes.len());
-        if let Some((_, record)) = self.writes.drain(..).take(happened).last() {
+        if let Some((_, record)) = self.writes.drain(..).take(happened).next_back() {
             self.record = record;
         }
     }

@@ -586,16 +586,3 @@ impl Store {
         self.serving.check(self.history.last().1)
     }
 }
-
-/// Tells a watcher.
-fn changed(to: Sap, correlation: u64, changed: &Changed) -> Message {
-    Message {
-        source: ServiceName::Pss.sap(),
-        from_peer: false,
-        destination: Destination::Local,
-        sap: to,
-        kind: Kind::Notification,
-        correlation,
-        body: encode_body(changed),
-    }
-}

@@ -296,7 +296,7 @@ impl World {
             (Payload::Control(message), _) => self.feed(end, NodeInput::Control(message)),
             (Payload::Bulk(frame), _) => self.feed(end, NodeInput::Bulk(frame)),
             (Payload::ToVem(message), StreamKind::Vem { host, node }) => {
-                self.to_agent(host, node, message);
+                self.tell_agent(host, node, message);
             }
             (Payload::FromVem(message), StreamKind::Vem { node, .. }) => {
                 let event = VemEvent::Message(message);

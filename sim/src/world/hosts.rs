@@ -73,7 +73,7 @@ impl World {
             .map(|e| e.flow);
         if let Some(flow) = ended
             .min_by_key(|flow| flow.born_ns)
-            .filter(|_| pause % 2 == 0)
+            .filter(|_| pause.is_multiple_of(2))
         {
             self.hosts[host].forget(flow);
             let kind = KernelReportKind::Closed;
@@ -233,7 +233,7 @@ impl World {
     }
 
     /// A message of a gateway reaches an agent.
-    pub(super) fn to_agent(&mut self, host: usize, node: usize, message: wire::vem::ToVem) {
+    pub(super) fn tell_agent(&mut self, host: usize, node: usize, message: wire::vem::ToVem) {
         let gateway = GatewayId(node as u8);
         self.feed_host(host, Input::Received { gateway, message });
     }

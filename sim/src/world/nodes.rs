@@ -71,17 +71,15 @@ impl World {
                 key,
                 datagram,
                 ..
-            } => {
-                if self.machines[node].heartbeat_keys.contains(&key) {
-                    let link = model::LinkId(link as u8);
-                    self.feed(
-                        node,
-                        NodeInput::Datagram {
-                            link,
-                            datagram: *datagram,
-                        },
-                    );
-                }
+            } if self.machines[node].heartbeat_keys.contains(&key) => {
+                let link = model::LinkId(link as u8);
+                self.feed(
+                    node,
+                    NodeInput::Datagram {
+                        link,
+                        datagram: *datagram,
+                    },
+                );
             }
             _ => {}
         }
@@ -146,7 +144,7 @@ impl World {
         let sound = running.supervisor().check();
         // The whole node is looked at now and then: its stores are large.
         let sound = sound.and_then(|()| {
-            if self.outcome.events % 512 == 0 {
+            if self.outcome.events.is_multiple_of(512) {
                 running.check()
             } else {
                 Ok(())

@@ -1,10 +1,10 @@
 //! Reads and watches.
 
 use model::{Lsn, Sap, ServiceName, Time};
-use wire::broker::Message;
+use wire::broker::{Destination, Kind, Message, encode_body};
 use wire::checkpoint::{Changed, Namespace, Operation, Response, Scope};
 
-use super::{Store, changed};
+use super::Store;
 use crate::content::{is_shared, namespace_of};
 use crate::limits::{WATCH_RETRY, WATCHES};
 
@@ -132,5 +132,18 @@ impl Store {
             self.dirty_watchers.remove(&sap);
             self.tell_to_read_again(sap);
         }
+    }
+}
+
+/// Tells a watcher.
+fn changed(to: Sap, correlation: u64, changed: &Changed) -> Message {
+    Message {
+        source: ServiceName::Pss.sap(),
+        from_peer: false,
+        destination: Destination::Local,
+        sap: to,
+        kind: Kind::Notification,
+        correlation,
+        body: encode_body(changed),
     }
 }
