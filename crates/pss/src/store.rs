@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{Epoch, Lsn, Sap, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::broker::{Destination, Kind, Message, decode_body, encode_body};
-use wire::checkpoint::{Changed, Namespace, Replication, Response, ToPss};
+use wire::checkpoint::{Namespace, Replication, Response, ToPss};
 use wire::log::LogRecord;
 use wire::supervision::{Activity, Posture, SyncReport};
 
