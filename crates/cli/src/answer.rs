@@ -17,7 +17,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectionRow, Connections};
-pub use heartbeat::{HeartbeatStatus, LinkHeartbeat, LinkTraffic, RedundancyTraffic};
+pub use heartbeat::{HeartbeatStatus, LinkHeartbeat};
 pub use module::{ModuleRow, ModuleStatus, Modules};
 pub use policy::{PolicyStats, PolicyStatsRow, RuleStatsRow};
 pub use process::{ProcessRow, ProcessState, Processes};
@@ -115,8 +115,6 @@ pub enum Answer {
     Processes(Processes),
     /// `show redundancy status`.
     RedundancyReport(RedundancyReport),
-    /// `show redundancy traffic`.
-    RedundancyTraffic(RedundancyTraffic),
     /// `show system redundancy status`.
     SystemRedundancyStatus(RedundancyStatus),
     /// `show system uptime`.
@@ -147,7 +145,6 @@ impl Answer {
             Self::PolicyStats(answer) => answer.text(),
             Self::Processes(answer) => answer.text(),
             Self::RedundancyReport(answer) => answer.text(),
-            Self::RedundancyTraffic(answer) => answer.text(),
             Self::SystemRedundancyStatus(answer) => answer.text(),
             Self::SystemUptime(answer) => answer.text(),
             Self::Version(answer) => answer.text(),

@@ -95,8 +95,6 @@ pub enum Show {
     RedundancyHeartbeat,
     /// `show redundancy status`: the same and the uptimes.
     RedundancyStatus,
-    /// `show redundancy traffic`.
-    RedundancyTraffic,
     /// `show running-config`.
     RunningConfig,
     /// `show running-config diff`: startup against running.

@@ -1,4 +1,4 @@
-//! `show redundancy heartbeat` and `show redundancy traffic`. No text of the original is known;
+//! `show redundancy heartbeat`. No text of the original is known;
 //! the field names follow its `show system internal redundancy info` where they fit.
 
 use serde::{Deserialize, Serialize};
@@ -87,53 +87,6 @@ impl HeartbeatStatus {
                 link.received,
                 link.lost,
                 link.refused,
-            );
-        }
-        text
-    }
-}
-
-/// The bulk traffic on one HA link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkTraffic {
-    /// As configured.
-    pub name: String,
-    /// What the counters count: `control`, `broker`, `heartbeat` …
-    pub kind: String,
-    /// Frames sent.
-    pub frames_out: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Frames received.
-    pub frames_in: u64,
-    /// Bytes received.
-    pub bytes_in: u64,
-}
-
-/// The answer to `show redundancy traffic`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RedundancyTraffic {
-    /// A row for each link and kind.
-    pub links: Vec<LinkTraffic>,
-}
-
-impl RedundancyTraffic {
-    /// Own layout.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text =
-            "Link          Kind        Frames out     Bytes out   Frames in      Bytes in\n"
-                .to_owned();
-        text += "------------  ----------  ----------  ------------  ----------  ------------\n";
-        for link in &self.links {
-            text += &format!(
-                "{:<12}  {:<10}  {:>10}  {:>12}  {:>10}  {:>12}\n",
-                link.name,
-                link.kind,
-                link.frames_out,
-                link.bytes_out,
-                link.frames_in,
-                link.bytes_in
             );
         }
         text

@@ -32,7 +32,9 @@ impl Version {
             self.uptime_s / 3_600 % 24,
             self.uptime_s / 60 % 60,
             self.uptime_s % 60,
-            self.last_reset.as_ref().map_or(String::new(), |why| format!("Last reset: {why}\n")),
+            self.last_reset
+                .as_ref()
+                .map_or(String::new(), |why| format!("Last reset: {why}\n")),
         )
     }
 }

@@ -77,9 +77,6 @@ fn show() -> Node {
             show_leaf("status", "State of both supervisors, and uptimes", |_| {
                 Ok(Command::Show(Show::RedundancyStatus))
             }),
-            show_leaf("traffic", "Bulk traffic on each link", |_| {
-                Ok(Command::Show(Show::RedundancyTraffic))
-            }),
         ]),
         show_leaf("running-config", "The configuration in force", |_| {
             Ok(Command::Show(Show::RunningConfig))

@@ -121,9 +121,6 @@ fn plan_show(show: Show, known: &Known<'_>) -> Plan {
         Show::RedundancyStatus | Show::SystemRedundancyStatus => {
             fetch([Fetch::Manager(Ask::RedundancyStatus)])
         }
-        Show::RedundancyTraffic => Plan::Now(Outcome::Failed(
-            "% Not counted yet: see show redundancy heartbeat\n".into(),
-        )),
         Show::RunningConfig => fetch([
             Fetch::Cfgmgr(ToCfgmgr::Running),
             Fetch::Manager(Ask::RedundancyStatus),
