@@ -12,6 +12,12 @@ pub const PROTOCOL: &str = "twinwall-vem/1";
 /// Most items of a batched message; bounds one frame to well below the frame limit.
 pub const BATCH_MAX: usize = 256;
 
+/// Longest name of a port, in bytes, so that a full batch fits one message of the broker. Whoever
+/// sends a longer one is cut off.
+pub const PORT_MAX_BYTES: usize = 64;
+/// Longest name of a security profile, in bytes: 32 and an organisation of 131.
+pub const PROFILE_MAX_BYTES: usize = 164;
+
 /// From a VEM to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromVem {

@@ -24,7 +24,7 @@ use cli::tree::Grammar;
 use cli::{Command, Invocation, Mode, Standing};
 use model::{ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
-use wire::console::{FromShell, ToShell};
+use wire::console::{FromShell, LINE_MAX_BYTES, ToShell};
 use wire::supervision::{Activity, Ask, FromService, Posture};
 
 use super::configuration::{CONFIGURATION, ConfigurationMirror};
@@ -204,6 +204,12 @@ impl Vshd {
             return;
         }
         match message {
+            FromShell::Line(text) | FromShell::Help(text) | FromShell::Complete(text)
+                if text.len() > LINE_MAX_BYTES =>
+            {
+                self.tell(id, ToShell::Output("% Command too long\n".to_owned()));
+                self.prompt(id, true);
+            }
             FromShell::Line(line) => {
                 if session.lines.len() >= LINES_MAX {
                     self.end(id, "% Too many lines at once");

@@ -22,6 +22,7 @@ use policy::flow_table::{Connection, ConnectionKey, FlowSnapshot, Stamp};
 use policy::{FlowRecord, FlowTable};
 use wire::broker::{decode_body, encode_body};
 use wire::checkpoint::{Durability, Namespace, Operation, Scope};
+use wire::vem::PORT_MAX_BYTES;
 
 /// Where connections are stored: the key is a [`ConnectionKey`], the value a [`FlowRecord`].
 pub const CONNECTIONS: Namespace = Namespace {
@@ -39,8 +40,6 @@ pub const BATCH_MAX: usize = 128;
 const BATCH_DELAY: Duration = Duration::from_millis(10);
 /// Pause after a refused commit.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
-/// Longest port name kept; a key of the store is at most 256 bytes.
-const PORT_MAX_BYTES: usize = 128;
 /// Most silent connections closed in one turn.
 const EXPIRE_MAX: usize = 256;
 
@@ -110,6 +109,7 @@ impl Flows {
 
     pub(super) fn permit(&mut self, now: Time, key: ConnectionKey, connection: Connection) {
         if key.port.len() > PORT_MAX_BYTES {
+            // `vem_mgr` lets none through; a key of the store has its own limit.
             return;
         }
         if let Some(record) = self.table.insert(now, key, connection) {

@@ -3,10 +3,13 @@
 use model::{Epoch, Generation, ServiceName, Time};
 use wire::service::ToPolicyEngine;
 use wire::supervision::Activity;
-use wire::vem::{BATCH_MAX, Decision, DecisionRequest, FlowReport, ToVem};
+use wire::vem::{
+    BATCH_MAX, Decision, DecisionRequest, FlowReport, PORT_MAX_BYTES, PROFILE_MAX_BYTES, ToVem,
+};
 
 use super::asking::Batch;
 use super::{LOST_LOG_INTERVAL, VemConnection, VemMgr};
+use crate::service::ServiceOutput;
 
 impl VemMgr {
     pub(super) fn decide(&mut self, now: Time, id: VemConnection, requests: Vec<DecisionRequest>) {
@@ -17,7 +20,15 @@ impl VemMgr {
         let (Some(module), Some(_)) = (module, self.acting()) else {
             return;
         };
-        if requests.is_empty() || requests.len() > BATCH_MAX || !self.asking.has_room() {
+        let too_long = |request: &DecisionRequest| {
+            request.port.len() > PORT_MAX_BYTES
+                || request.attributes.profile.len() > PROFILE_MAX_BYTES
+        };
+        if requests.len() > BATCH_MAX || requests.iter().any(too_long) {
+            self.cut_off(now, id, "it asked beyond the limits of the protocol");
+            return;
+        }
+        if requests.is_empty() || !self.asking.has_room() {
             self.asking.dropped += u64::from(!requests.is_empty());
             return;
         }
@@ -30,6 +41,17 @@ impl VemMgr {
                 since: now,
             },
         );
+    }
+
+    /// Ends the connection of a host agent that breaks the protocol. What it sent is not passed on:
+    /// the broker would take it for our fault.
+    fn cut_off(&mut self, now: Time, id: VemConnection, why: &str) {
+        self.asking.forget(id);
+        if let Some(connection) = self.connections.close(id) {
+            self.refused(now, &connection.address, why);
+        }
+        self.out.push(ServiceOutput::CloseVem(id));
+        self.settle(now);
     }
 
     pub(super) fn ask(&mut self, now: Time, batch: Batch) {
@@ -88,7 +110,9 @@ impl VemMgr {
             self.lost_reports = 0;
             self.lost_log_at = now + LOST_LOG_INTERVAL;
         }
-        if !flows.is_empty() && flows.len() <= BATCH_MAX {
+        if flows.len() > BATCH_MAX || flows.iter().any(|flow| flow.port.len() > PORT_MAX_BYTES) {
+            self.cut_off(now, id, "it reported beyond the limits of the protocol");
+        } else if !flows.is_empty() {
             let report = ToPolicyEngine::Report { module, flows };
             self.out.notify(ServiceName::PolicyEngine, &report);
         }

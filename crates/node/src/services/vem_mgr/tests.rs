@@ -9,7 +9,7 @@ use model::{
 };
 use wire::broker::{Destination, encode_body};
 use wire::checkpoint::{Request, Response, ToPss};
-use wire::vem::{Decision, DecisionRequest, Port};
+use wire::vem::{BATCH_MAX, Decision, DecisionRequest, Port};
 
 const A: VemConnection = VemConnection(1);
 
@@ -332,6 +332,27 @@ fn a_newer_connection_of_one_identity_replaces_the_older() {
     assert!(to_vem(&outputs).contains(&ToVem::Welcome {
         module: ModuleNumber(4)
     }));
+}
+
+#[test]
+fn whoever_breaks_the_protocol_is_cut_off_and_nothing_is_passed_on() {
+    let oversized = |port: String, count: usize| {
+        let FromVem::Decide(mut requests) = question() else {
+            panic!("a question")
+        };
+        requests[0].port = port;
+        FromVem::Decide(vec![requests[0].clone(); count])
+    };
+    for message in [
+        oversized("p".repeat(65), 1),
+        oversized("web".to_owned(), BATCH_MAX + 1),
+    ] {
+        let mut bench = active();
+        let outputs = bench.vem(A, message);
+        assert!(outputs.contains(&ServiceOutput::CloseVem(A)), "{outputs:?}");
+        assert_eq!(asked(&outputs), None);
+        assert!(asked(&bench.vem(A, question())).is_none(), "it is gone");
+    }
 }
 
 #[test]
