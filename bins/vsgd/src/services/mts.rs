@@ -32,6 +32,9 @@ const BATCH_MAX: usize = 128;
 /// Pause after a failed `accept`, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Refused connections are logged at most this often: whoever knocks decides how often he does.
+const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What the tasks tell the loop.
 enum Event {
     Connected(ClientId, Seqpacket),
@@ -57,6 +60,7 @@ struct Shell {
     clients: BTreeMap<ClientId, Client>,
     peer: PeerLink,
     events: mpsc::Sender<Event>,
+    refused_log_at: Time,
 }
 
 /// Runs until stopped.
@@ -74,6 +78,7 @@ pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow
         clients: BTreeMap::new(),
         peer,
         events,
+        refused_log_at: Time::default(),
     };
     loop {
         shell.supervision.turn(clock::now())?;
@@ -128,6 +133,17 @@ impl Shell {
             Event::Gone(client) => {
                 self.remove_client(client);
                 self.handle(now, Input::ClientGone { client })
+            }
+            Event::Peer(PeerEvent::Refused(who)) => {
+                if now < self.refused_log_at {
+                    return Ok(());
+                }
+                self.refused_log_at = now + REFUSED_LOG_INTERVAL;
+                self.log(
+                    4,
+                    "PEER_REFUSED",
+                    format!("A bulk connection was refused: {who}"),
+                )
             }
             Event::Peer(event) => match self.peer.event(event) {
                 Some(inputs) => inputs

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mts::Input;
-use runtime::tls::{Authenticated, Pins, TlsEndpoint};
+use runtime::tls::{Authenticated, Pins, TlsEndpoint, TlsError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -49,6 +49,8 @@ pub(super) enum PeerEvent {
     Written(u64, u32),
     /// It ended.
     Down(u64),
+    /// Somebody else than the peer knocked.
+    Refused(String),
 }
 
 struct Connection {
@@ -147,6 +149,7 @@ impl PeerLink {
             PeerEvent::Written(number, frames) => {
                 (current == Some(number)).then(|| vec![Input::PeerSent { frames }])
             }
+            PeerEvent::Refused(_) => None,
             PeerEvent::Down(number) => (current == Some(number)).then(|| {
                 self.close();
                 vec![Input::PeerGone]
@@ -186,7 +189,12 @@ async fn listen(local: SocketAddr, endpoint: TlsEndpoint, events: mpsc::Sender<E
                             .send(Event::Peer(PeerEvent::Up(Box::new(peer))))
                             .await;
                     }
-                    Err(error) => eprintln!("bulk connection refused: {error}"),
+                    Err(error @ TlsError::NotPinned { .. }) => {
+                        let text = error.to_string();
+                        let _ = events.send(Event::Peer(PeerEvent::Refused(text))).await;
+                    }
+                    // A dialler that was faster on another link gives up here.
+                    Err(_) => {}
                 }
             });
         }
