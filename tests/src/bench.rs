@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::lab::{Lab, Plan};
-use crate::site;
+use crate::{site, wait};
 
 /// The folder of the release binaries, set by `cargo xtask test`.
 const BINARIES: &str = "TWINWALL_BIN_DIR";
+
+/// Longest wait for the hosts: a handshake and a replicated registration.
+const ATTACH_LIMIT: Duration = Duration::from_secs(10);
 
 /// Tells the labs of one test program apart.
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -53,13 +57,25 @@ pub fn plan(topology: Option<PathBuf>) -> Plan {
     }
 }
 
-/// A redundant pair of the default topology.
+/// A redundant pair of the default topology, with both hosts attached to both nodes.
 ///
 /// # Panics
 /// When it does not come up.
 #[must_use]
 pub fn pair() -> Lab {
-    Lab::up(plan(None)).expect("the lab comes up")
+    let lab = Lab::up(plan(None)).expect("the lab comes up");
+    // They attach by themselves, a moment after the pair has found itself.
+    wait::until("every node lists every host", ATTACH_LIMIT, || {
+        for node in site::NODES {
+            let text = lab.shell(node, &["show module"])?.text;
+            if !site::HOSTS.iter().all(|host| text.contains(host)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .expect("the hosts attach");
+    lab
 }
 
 /// A redundant pair with the sample policy, and the node that leads.
