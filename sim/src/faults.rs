@@ -5,7 +5,7 @@ use node::node::NodeInput;
 use rand::Rng;
 
 use crate::network::{CONTROL, LINKS, vem_stream};
-use crate::world::{Event, MS, S, World};
+use crate::world::{Event, MS, World};
 
 /// How a lasting fault ends.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +31,13 @@ pub enum Undo {
     },
 }
 
-/// Mean pause between faults, in nanoseconds.
-const PAUSE_NS: u64 = 12 * S;
-
 /// Injects one fault and schedules the next.
 pub fn inject(world: &mut World) {
     if !world.chaos {
         return;
     }
-    let pause = world.random(PAUSE_NS / 6, PAUSE_NS * 11 / 6);
+    let mean = world.fault_pause_ns;
+    let pause = world.random(mean / 6, mean * 11 / 6);
     world.after(pause, Event::Fault);
     world.outcome.faults += 1;
     let node = world.rng.random_range(0..2_usize);
@@ -223,7 +221,7 @@ fn pause_node(world: &mut World, node: usize) {
 }
 
 fn slow_disk(world: &mut World, node: usize) {
-    let slow = world.random(5 * MS, 3 * S);
+    let slow = world.random(5 * MS, 3000 * MS);
     world.trace.line(
         world.now,
         format_args!("FAULT disk of {node} takes {} ms", slow / MS),

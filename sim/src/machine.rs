@@ -64,6 +64,8 @@ pub struct Machine {
     pub heartbeat_keys: Vec<u64>,
     /// What its last heartbeat said.
     pub said: Option<State>,
+    /// Parts of being stable that it lacked before this turn.
+    pub lacked: usize,
     /// When it was last a stable standby.
     pub stable_at: Option<u64>,
     /// Highest epoch it has ever acted under.
@@ -97,6 +99,7 @@ impl Machine {
             next_pid: 100,
             heartbeat_keys: Vec::new(),
             said: None,
+            lacked: 0,
             stable_at: None,
             acted: Epoch::default(),
             disk_ns: 1_000_000,

@@ -28,6 +28,9 @@ struct Arguments {
     /// Virtual seconds of faults in each run.
     #[arg(long, default_value_t = 600)]
     chaos_s: u64,
+    /// Mean pause between two faults, in milliseconds.
+    #[arg(long, default_value_t = 12_000)]
+    pause_ms: u64,
     /// Hosts of the site.
     #[arg(long, default_value_t = 2)]
     hosts: usize,
@@ -56,11 +59,11 @@ fn tell_seed_on_panic() {
 }
 
 fn run_some(arguments: &Arguments, first: u64, step: u64, end: u64) -> Report {
-    let (chaos_s, hosts, readable) = (arguments.chaos_s, arguments.hosts, arguments.trace);
     let options = Options {
-        chaos_s,
-        hosts,
-        readable,
+        chaos_s: arguments.chaos_s,
+        hosts: arguments.hosts,
+        pause_ms: arguments.pause_ms,
+        readable: arguments.trace,
     };
     let mut report = Report::default();
     let mut seed = first;
@@ -110,6 +113,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let options = Options {
             chaos_s: 120,
             hosts: arguments.hosts,
+            pause_ms: arguments.pause_ms,
             readable: false,
         };
         let (first, second) = (run(from, options), run(from, options));

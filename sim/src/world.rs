@@ -204,6 +204,8 @@ pub struct World {
     pub(crate) chaos: bool,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
+    /// Mean pause between faults.
+    pub(crate) fault_pause_ns: u64,
     /// Events since time last moved.
     stand_still: u64,
 }
@@ -254,6 +256,7 @@ impl World {
             chaos: true,
             queue: BinaryHeap::new(),
             order: 0,
+            fault_pause_ns: 12 * S,
             stand_still: 0,
         }
     }

@@ -1,18 +1,35 @@
-//! S7: only a stable standby takes over; one that still synchronises never goes on to act.
+//! S7: only a stable standby takes over; one that lacks something never goes on to act.
+//!
+//! A standby may become stable and take over in one turn, if what it lacked came after its active
+//! had ended: a write that became durable, a service that became ready. One event brings one part,
+//! so a standby that lacked two before the turn cannot have been stable in it.
 
 use wire::heartbeat::State;
+use wire::supervision::RedundancyStatus;
 
-/// A node begins to act; this is what it last said of itself, if it has said anything.
+/// How many parts of being stable a standby says that it lacks.
+#[must_use]
+pub fn lacking(status: &RedundancyStatus) -> usize {
+    let Some((_, parts)) = status.reason.split_once("lacks ") else {
+        return 0;
+    };
+    let part = |words: &&str| !words.starts_with("and ");
+    parts.split(", ").filter(part).count()
+}
+
+/// A node begins to act; this is what it last said of itself, if it has said anything, and how
+/// many parts it lacked before.
 ///
 /// # Errors
-/// If it followed and was not stable.
-pub fn acts(said: Option<State>) -> Result<(), String> {
+/// If it followed and cannot have been stable.
+pub fn acts(said: Option<State>, lacked: usize) -> Result<(), String> {
     match said {
-        Some(State::Synchronizing) => {
-            Err("S7: a standby that was not stable has taken over".to_owned())
-        }
+        Some(State::Synchronizing) if lacked > 1 => Err(format!(
+            "S7: a standby that lacked {lacked} parts of being stable has taken over"
+        )),
         Some(
             State::Initializing
+            | State::Synchronizing
             | State::Active
             | State::Paused
             | State::Yielded

@@ -3,7 +3,7 @@
 use node::node::{NodeInput, NodeOutput};
 use node::service::ShellEvent;
 use wire::console::FromShell;
-use wire::heartbeat::Datagram;
+use wire::heartbeat::{Datagram, State};
 use wire::supervision::Activity;
 
 use super::{Event, MS, S, World};
@@ -135,6 +135,11 @@ impl World {
             return;
         };
         let before = running.activity();
+        machine.lacked = if machine.said == Some(State::Synchronizing) {
+            s7_only_stable_takes_over::lacking(&running.status(clock))
+        } else {
+            0
+        };
         running.handle(clock, input);
         let mut outputs = Vec::new();
         while let Some(output) = running.poll_output() {
@@ -287,7 +292,7 @@ impl World {
             .line(self.now, format_args!("node {node} ACTS under {epoch}"));
         let machine = &self.machines[node];
         let s2 = s2_epochs_never_decrease::node_acts(machine, epoch);
-        let s7 = s7_only_stable_takes_over::acts(machine.said);
+        let s7 = s7_only_stable_takes_over::acts(machine.said, machine.lacked);
         let s1 = self.watch.s1.acts(node, machine.boot, epoch);
         self.machines[node].acted = self.machines[node].acted.max(epoch);
         self.insist(s1);

@@ -14,6 +14,8 @@ pub struct Options {
     pub chaos_s: u64,
     /// Hosts.
     pub hosts: usize,
+    /// Mean pause between faults, in milliseconds.
+    pub pause_ms: u64,
     /// Print every step.
     pub readable: bool,
 }
@@ -33,6 +35,7 @@ const STAND_STILL_MAX: u64 = 100_000;
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut world = World::new(seed, options.hosts, options.readable);
+    world.fault_pause_ns = options.pause_ms.max(1) * MS;
     world.begin();
     let end_of_chaos = world.now + options.chaos_s * S;
     while world.now < end_of_chaos && world.outcome.failure.is_none() {
