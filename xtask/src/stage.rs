@@ -131,6 +131,7 @@ impl Stage {
                 "--workspace",
                 "--no-deps",
                 "--document-private-items",
+                "--keep-going",
             ],
             Self::Release => &["build", "--release"],
             Self::Simulation => {

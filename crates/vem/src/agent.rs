@@ -29,7 +29,7 @@ const BLOCKED_SENDS_MAX: usize = 256;
 pub struct Settings {
     /// Name of the host.
     pub host: String,
-    /// Its protected ports; [`PortIndex`] counts here.
+    /// Its protected ports; [`crate::PortIndex`] counts here.
     pub ports: Vec<PortSettings>,
     /// How many gateways are configured; [`GatewayId`] counts to here.
     pub gateways: u8,
