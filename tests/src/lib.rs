@@ -6,7 +6,7 @@
 //! | [`lab`] | one lab: up, commands, faults, down |
 //! | [`guard`] | takes a lab down even when its owner is killed |
 //! | [`traffic`] | what was measured in a window of time |
-//! | [`bench`] | what every system test begins with |
+//! | [`mod@bench`] | what every system test begins with |
 //! | [`clock`] | the clock that everything is stamped with |
 //! | [`agent`] | what a host agent says of itself |
 //! | [`wait`] | waits for a state, with a deadline |
