@@ -136,8 +136,7 @@ impl Stage {
             Self::Release => &["build", "--release"],
             Self::Simulation => {
                 let mut command = Command::new(workspace.release_folder().join("sim"));
-                // One for each processor of the smallest machine that is supported.
-                command.args(["--seeds", SIMULATION_SEEDS, "--jobs", "2"]);
+                command.args(["--seeds", SIMULATION_SEEDS]);
                 return command;
             }
             // One test at a time: each measures, and two labs at once would measure each other.
