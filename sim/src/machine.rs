@@ -152,6 +152,18 @@ impl Machine {
         self.platters.volatile.wipe();
     }
 
+    /// The running configuration that would be found if power failed now.
+    #[must_use]
+    pub fn durable_running(&self) -> String {
+        let persistent = MemoryStorage::open(&self.platters.persistent.durable_copy());
+        let volatile = MemoryStorage::open(&MemoryDisk::new());
+        let opened = pss::Store::open(Box::new(persistent), Box::new(volatile));
+        let value = opened
+            .ok()
+            .and_then(|(store, _)| store.value(pss::config_namespace(), b"running"));
+        String::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// Starts the node.
     ///
     /// # Errors

@@ -66,10 +66,13 @@ impl Operator {
         }
     }
 
-    /// A change at that node was answered.
-    pub fn changed(&mut self, node: usize, reached: Acknowledgement) {
-        if let Some(session) = self.session.as_mut().filter(|session| session.node == node) {
-            session.reached = Some(reached);
+    /// A change at that node was answered. Gives its number if it is one that is followed.
+    fn answered(&mut self, node: usize, reached: Acknowledgement) -> Option<u32> {
+        let session = self.session.as_mut().filter(|open| open.node == node)?;
+        session.reached = Some(reached);
+        match session.task {
+            Task::Change(change) => Some(change),
+            Task::Setup | Task::Other => None,
         }
     }
 
@@ -102,6 +105,10 @@ impl World {
                 .as_ref()
                 .is_some_and(|running| running.acting().is_some())
         };
+        // One session at a time; it ends by its answers, or with its node.
+        if self.operator.session.is_some() {
+            return;
+        }
         let Some(node) = (0..2).find(acting) else {
             return;
         };
@@ -136,6 +143,28 @@ impl World {
                 line: None,
             },
         );
+    }
+
+    /// The running configuration in a node's store.
+    pub(crate) fn running(&self, node: usize) -> String {
+        let running = self.machines[node].node.as_ref();
+        let store = running.and_then(|running| running.store());
+        let value = store.and_then(|store| store.value(pss::config_namespace(), b"running"));
+        String::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+    }
+
+    pub(crate) fn changed(&mut self, node: usize, reached: Acknowledgement) {
+        let change = self.operator.answered(node, reached);
+        let running = self.running(node);
+        // An answer that came too late for an earlier session is not this change's.
+        let is_ours = |change: &u32| running.contains(&format!("zone z{change}@root\n"));
+        let change = change.filter(|_| reached == Acknowledgement::Replicated);
+        if let Some(change) = change.filter(is_ours) {
+            let [first, second] = &self.machines;
+            let (first, second) = (first.durable_running(), second.durable_running());
+            let result = self.watch.s5.acknowledged(change, [&first, &second]);
+            self.insist(result);
+        }
     }
 
     pub(crate) fn shell_says(&mut self, node: usize, session: SessionId, message: ToShell) {
@@ -192,9 +221,6 @@ impl World {
         );
         match done.task {
             Task::Setup => self.operator.set_up |= !done.failed,
-            Task::Change(change) if done.reached == Some(Acknowledgement::Replicated) => {
-                self.watch.s5.acknowledged(change);
-            }
             Task::Change(_) | Task::Other => {}
         }
     }

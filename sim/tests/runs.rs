@@ -65,7 +65,9 @@ fn each_invariant_can_fail() {
     assert!(s4.step(16 * second, false, 2).is_ok() && s4.step(17 * second, true, 2).is_ok());
 
     let mut s5 = ReplicatedSurvives::default();
-    s5.acknowledged(4);
+    let there = "zone z4@root\n";
+    assert!(s5.acknowledged(4, [there, there]).is_ok());
+    assert!(s5.acknowledged(4, [there, ""]).is_err());
     assert!(s5.check("zone z4@root\n").is_ok() && s5.check("zone z40@root\n").is_err());
 
     assert!(s7_only_stable_takes_over::acts(Some(State::Synchronizing), 2).is_err());

@@ -1,5 +1,5 @@
-//! S5, as far as it can be seen without archives: a configuration change that was acknowledged as
-//! `replicated` is in the configuration of whoever leads once all faults have ended.
+//! S5, as far as it can be seen without archives: a configuration change that is acknowledged as
+//! `replicated` is durable on both nodes, and in the configuration of whoever leads once all faults have ended.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,21 @@ pub struct ReplicatedSurvives {
 }
 
 impl ReplicatedSurvives {
-    /// A change was acknowledged as durable on both nodes.
-    pub fn acknowledged(&mut self, change: u32) {
+    /// A change is acknowledged as durable on both nodes; these are the configurations that would
+    /// be found on them if power failed now.
+    ///
+    /// # Errors
+    /// If it is not in both.
+    pub fn acknowledged(&mut self, change: u32, durable: [&str; 2]) -> Result<(), String> {
         self.replicated.insert(change);
+        for (node, running) in durable.iter().enumerate() {
+            if !zones(running).contains(format!("z{change}@root").as_str()) {
+                return Err(format!(
+                    "S5: z{change} is acknowledged as replicated and not durable on node {node}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// How many there were.
@@ -32,10 +44,7 @@ impl ReplicatedSurvives {
     /// # Errors
     /// If an acknowledged change is not in it.
     pub fn check(&self, running: &str) -> Result<(), String> {
-        let there: BTreeSet<&str> = running
-            .lines()
-            .filter_map(|line| line.strip_prefix("zone "))
-            .collect();
+        let there = zones(running);
         for change in &self.replicated {
             let zone = format!("z{change}@root");
             if !there.contains(zone.as_str()) {
@@ -46,4 +55,11 @@ impl ReplicatedSurvives {
         }
         Ok(())
     }
+}
+
+fn zones(running: &str) -> BTreeSet<&str> {
+    running
+        .lines()
+        .filter_map(|line| line.strip_prefix("zone "))
+        .collect()
 }

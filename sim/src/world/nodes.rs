@@ -278,7 +278,7 @@ impl World {
                     self.end_died(stream, 1);
                 }
             }
-            NodeOutput::Changed { reached } => self.operator.changed(node, reached),
+            NodeOutput::Changed { reached } => self.changed(node, reached),
             NodeOutput::Shell { session, message } => self.shell_says(node, session, message),
             NodeOutput::CloseShell(_) | NodeOutput::ShellsGone => self.operator.session_gone(node),
         }

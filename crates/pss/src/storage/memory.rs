@@ -82,6 +82,18 @@ impl MemoryDisk {
         })))
     }
 
+    /// Another disk with the bytes that a loss of power now would leave at least.
+    #[must_use]
+    pub fn durable_copy(&self) -> Self {
+        let copy = self.copy();
+        let durable: Vec<usize> = self.lock().segments.iter().map(|s| s.durable).collect();
+        for (segment, durable) in copy.lock().segments.iter_mut().zip(durable) {
+            segment.bytes.truncate(durable);
+            segment.durable = durable;
+        }
+        copy
+    }
+
     /// Bytes of the log, all segments in a row.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
