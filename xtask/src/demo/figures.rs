@@ -110,10 +110,10 @@ impl StepFigures {
     }
 }
 
-/// The middle value; the higher of two.
+/// The middle value, rounded as the worst is, so that it never reads higher; the higher of two.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    values.get(values.len() / 2).copied().map(rounded)
 }
 
 /// To a hundredth: what follows is noise of the measuring, not of the measured.
