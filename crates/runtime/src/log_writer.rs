@@ -5,7 +5,9 @@
 //! - noting a record never waits for the disk: it goes into a queue of [`QUEUE_MAX`] lines;
 //! - when the queue is full (the disk is stuck) lines are lost for the file, not for memory, and
 //!   a line says how many as soon as there is room again;
-//! - the last [`KEPT_LINES`] lines are in memory.
+//! - the last lines are in memory: [`KEPT_LINES`], and [`KEPT_INFORMATIONAL`] informational ones
+//!   of services apart from them, so that a rule that logs each packet does not push out what
+//!   tells of the node.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -22,22 +24,66 @@ use crate::clock::WallTime;
 
 /// Lines waiting for the disk: a burst of a rate-limited source, at most some MB.
 const QUEUE_MAX: usize = 4096;
-/// Lines in memory: what one `show logging` may ask for.
-const KEPT_LINES: usize = LOG_LINES_MAX as usize;
+/// Informational lines of services in memory; the oldest goes. A quarter of what one
+/// `show logging` may ask for: they come in floods, of which the end tells as much as the whole.
+const KEPT_INFORMATIONAL: usize = LOG_LINES_MAX as usize / 4;
+/// Other lines in memory; the oldest goes. Both together are what one `show logging` shows.
+const KEPT_LINES: usize = LOG_LINES_MAX as usize - KEPT_INFORMATIONAL;
+/// Lines of this severity number and above are informational.
+const INFORMATIONAL: u8 = 6;
 /// Bytes of lines in one answer to `show logging`: well below the largest packet of the socket that
 /// it goes over (192 KiB), whatever the lines are.
 pub const LAST_MAX_BYTES: usize = 128 * 1024;
+/// Bytes of informational lines in it: all that are kept at their usual length, and never the room
+/// of most others.
+const INFORMATIONAL_MAX_BYTES: usize = 48 * 1024;
 
 enum Job {
     Line(String),
     Flush(SyncSender<()>),
 }
 
+/// The last lines of one kind, each with its place in the order of arrival.
+#[derive(Debug)]
+struct Ring {
+    lines: VecDeque<(u64, String)>,
+    lines_max: usize,
+}
+
+impl Ring {
+    fn new(lines_max: usize) -> Self {
+        Self {
+            lines: VecDeque::new(),
+            lines_max,
+        }
+    }
+
+    fn push(&mut self, arrival: u64, line: String) {
+        if self.lines.len() >= self.lines_max {
+            self.lines.pop_front();
+        }
+        self.lines.push_back((arrival, line));
+    }
+
+    /// Those that arrived at `oldest` or later and fit `room` bytes, the newest first.
+    fn newest(&self, oldest: u64, mut room: usize) -> impl Iterator<Item = &(u64, String)> {
+        self.lines.iter().rev().take_while(move |(arrival, line)| {
+            let fits = *arrival >= oldest && room >= line.len();
+            room = room.saturating_sub(line.len());
+            fits
+        })
+    }
+}
+
 /// The log of one node.
 #[derive(Debug)]
 pub struct LogWriter {
     hostname: String,
-    kept: VecDeque<String>,
+    kept: Ring,
+    /// What services say at severity [`INFORMATIONAL`]; the System Manager's own such lines are
+    /// few, and tell of the node.
+    informational: Ring,
+    arrivals: u64,
     jobs: SyncSender<Job>,
     lost: u64,
 }
@@ -61,7 +107,9 @@ impl LogWriter {
             .spawn(move || write(file, &queue))?;
         Ok(Self {
             hostname: hostname.to_owned(),
-            kept: VecDeque::new(),
+            kept: Ring::new(KEPT_LINES),
+            informational: Ring::new(KEPT_INFORMATIONAL),
+            arrivals: 0,
             jobs,
             lost: 0,
         })
@@ -83,33 +131,34 @@ impl LogWriter {
         if self.jobs.try_send(Job::Line(line.clone())).is_err() {
             self.lost += 1;
         }
-        if self.kept.len() >= KEPT_LINES {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(line.clone());
+        let informational = record.severity >= INFORMATIONAL && record.service.is_some();
+        let ring = if informational {
+            &mut self.informational
+        } else {
+            &mut self.kept
+        };
+        ring.push(self.arrivals, line.clone());
+        self.arrivals += 1;
         line
     }
 
-    /// The newest `lines` lines, oldest first; fewer, if they would have more than
-    /// [`LAST_MAX_BYTES`].
+    /// The newest `lines` lines that are kept, in order of arrival; fewer, if they would have more
+    /// than [`LAST_MAX_BYTES`], of which informational ones take [`INFORMATIONAL_MAX_BYTES`].
     #[must_use]
     pub fn last(&self, lines: usize) -> Vec<String> {
-        let mut room = LAST_MAX_BYTES;
-        let fits = |line: &&String| {
-            let enough = room >= line.len();
-            room = room.saturating_sub(line.len());
-            enough
+        let all = self.kept.lines.iter().chain(&self.informational.lines);
+        let mut arrivals: Vec<u64> = all.map(|(arrival, _)| *arrival).collect();
+        arrivals.sort_unstable();
+        let skipped = arrivals.len().saturating_sub(lines);
+        let Some(&oldest) = arrivals.get(skipped) else {
+            return Vec::new();
         };
-        let mut newest: Vec<String> = self
-            .kept
-            .iter()
-            .rev()
-            .take(lines)
-            .take_while(fits)
-            .cloned()
-            .collect();
-        newest.reverse();
-        newest
+        let informational = self.informational.newest(oldest, INFORMATIONAL_MAX_BYTES);
+        let mut shown: Vec<&(u64, String)> = informational.collect();
+        let taken: usize = shown.iter().map(|(_, line)| line.len()).sum();
+        shown.extend(self.kept.newest(oldest, LAST_MAX_BYTES - taken));
+        shown.sort_unstable_by_key(|(arrival, _)| *arrival);
+        shown.into_iter().map(|(_, line)| line.clone()).collect()
     }
 
     /// Waits until what was noted is handed to the system, at most `patience`.
@@ -166,9 +215,10 @@ fn line(time: WallTime, hostname: &str, record: &LogRecord, standby: bool) -> St
 mod tests {
     use std::time::Duration;
 
+    use model::ServiceName;
     use wire::log::{LogRecord, TEXT_MAX_BYTES};
 
-    use super::{KEPT_LINES, LAST_MAX_BYTES, LogWriter, line};
+    use super::{KEPT_INFORMATIONAL, KEPT_LINES, LAST_MAX_BYTES, LogWriter, line};
     use crate::clock::WallTime;
 
     fn record(text: &str) -> LogRecord {
@@ -230,5 +280,47 @@ mod tests {
             last.last()
                 .is_some_and(|line| line.ends_with(&format!(" {}", KEPT_LINES - 1)))
         );
+    }
+
+    #[test]
+    fn a_flood_of_policy_events_leaves_what_tells_of_the_node() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut log = LogWriter::start(&folder.path().join("log"), "vsg").expect("a log");
+        let event = |number: usize| LogRecord {
+            severity: 6,
+            mnemonic: "POLICY_LOOKUP_EVENT".to_owned(),
+            service: Some(ServiceName::PolicyEngine),
+            ..record(&format!("event {number} {}", "x".repeat(150)))
+        };
+        log.note(&event(0), false);
+        log.note(&record("becoming active"), false);
+        let acting = LogRecord {
+            severity: 6,
+            ..record("acting")
+        };
+        log.note(&acting, false);
+        for number in 1..5_000 {
+            log.note(&event(number), false);
+        }
+        log.note(&record("lost the standby"), false);
+        log.note(&event(5_000), false);
+        let last = log.last(usize::MAX);
+        assert!(last[0].ends_with("becoming active"), "{}", last[0]);
+        assert!(last[1].ends_with("acting"), "{}", last[1]);
+        assert!(last[last.len() - 2].ends_with("lost the standby"));
+        assert!(last[last.len() - 1].contains("event 5000 "));
+        let events = last.iter().filter(|line| line.contains("event "));
+        let numbers = (5_001 - (last.len() - 3)..=5_000).collect::<Vec<_>>();
+        assert!(
+            events
+                .zip(numbers)
+                .all(|(line, number)| { line.contains(&format!("event {number} ")) })
+        );
+        assert!(last.len() > 150 && last.len() <= 3 + KEPT_INFORMATIONAL);
+        // Short of all, the newest count, of whatever kind.
+        let three = log.last(3);
+        assert!(three.len() == 3 && three[0].contains("event 4999 "));
+        assert!(three[1].ends_with("lost the standby"));
+        assert!(log.last(0).is_empty());
     }
 }
