@@ -70,7 +70,8 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// The original's layout.
+    /// The original's layout. Of a server's identity the column shows what fits; the whole
+    /// is in the row.
     #[must_use]
     pub fn text(&self) -> String {
         let missing = || "NA".to_owned();
@@ -103,7 +104,7 @@ impl Modules {
         );
         for row in &self.modules {
             lines.push(format!(
-                "{:<3}  {:<15}  {:<36}  {}",
+                "{:<3}  {:<15}  {:<36.36}  {}",
                 row.module.0,
                 row.server_address.clone().unwrap_or_else(missing),
                 row.server_id.clone().unwrap_or_else(missing),

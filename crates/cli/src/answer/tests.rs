@@ -242,6 +242,7 @@ fn modules_keep_the_widths_of_the_original() {
         ports: 2,
         module_type: "Virtual Ethernet Module".to_owned(),
         server_address: Some("10.3.0.21".to_owned()),
+        server_id: Some("SHA256:0123456789abcdefghijklmnopqrstuvwxyzABCDEFG".to_owned()),
         server_name: Some("host-1".to_owned()),
         software: None,
         ..supervisor(3, ModuleStatus::Ok, false)
@@ -272,7 +273,7 @@ Mod  Server-IP        Server-UUID                           Server-Name
 ---  ---------------  ------------------------------------  --------------------
 1    NA               NA                                    NA
 2    NA               NA                                    NA
-3    10.3.0.21        NA                                    host-1
+3    10.3.0.21        SHA256:0123456789abcdefghijklmnopqrs  host-1
 
 * this terminal session
 "
