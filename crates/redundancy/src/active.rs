@@ -92,6 +92,15 @@ impl Active {
         let epoch = self.epoch;
         match how {
             Entry::TakeOver(ended) => {
+                let (ours, theirs) = (ctx.slot(), ctx.slot().other());
+                // Heartbeats may tell before the order to take over arrives.
+                if matches!(ended, Ended::HandedOver | Ended::Yielded) {
+                    let text = format!(
+                        "Two gateways are present: {ours} is becoming active, {theirs} has yielded \
+                         and reloads to become standby."
+                    );
+                    ctx.log(2, "SWITCHOVER_INITIATED", text);
+                }
                 let start = "This supervisor is becoming active";
                 ctx.log_as(
                     "SYSMGR",
@@ -100,7 +109,6 @@ impl Active {
                     format!("{start} (pre-start phase)."),
                 );
                 ctx.log_as("SYSMGR", 2, "HASWITCHOVER_START", format!("{start}."));
-                let (ours, theirs) = (ctx.slot(), ctx.slot().other());
                 ctx.log(
                     5,
                     "ROLE_CHANGE",
@@ -109,16 +117,6 @@ impl Active {
                         ended.words()
                     ),
                 );
-                if ended == Ended::HandedOver {
-                    ctx.log(
-                        2,
-                        "SWITCHOVER_INITIATED",
-                        format!(
-                            "Two gateways are present: {ours} is becoming active, {theirs} is \
-                         reloading to become standby."
-                        ),
-                    );
-                }
             }
             Entry::Cause(cause) => {
                 let module = ctx.slot().module().0;
@@ -366,7 +364,8 @@ impl Active {
             "SPLIT_BRAIN",
             format!(
                 "Both supervisors are active, under epochs {} (ours, up to commit {lsn}) and \
-             {theirs}: {loser} resets, {} takes a new epoch.",
+             {theirs}: {loser} resets, {} takes a new epoch; what was committed on {loser} \
+                 after the split is lost.",
                 self.epoch,
                 loser.other()
             ),

@@ -182,6 +182,9 @@ impl Leave {
         if !ctx.questions.is_empty() {
             return self.withdraw(now, ctx, "a commit goes ahead without the standby");
         }
+        if ctx.peer.fault.is_some() && ctx.stranger_says(now).is_some() {
+            return self.withdraw(now, ctx, "it is not of this pair any more");
+        }
         // A silent standby keeps its grant until a commit has to go ahead without it: it may be
         // the one that is right about who is dead.
         let Some(content) = ctx.peer_says(now).cloned() else {
@@ -234,7 +237,7 @@ impl Leave {
     }
 
     fn confirm_withdrawal(&mut self, now: Time, ctx: &mut Context, since: Time) {
-        let says_so = ctx.peer_says(now).is_some_and(|content| {
+        let says_so = ctx.stranger_says(now).is_some_and(|content| {
             content.state != State::Standby && ctx.peer.answered_since(since)
         });
         if says_so || ctx.peer_silent(now) {

@@ -29,10 +29,24 @@ pub(crate) fn set_role(now: Time, ctx: &mut Context, command: u64, role: Role) {
     ctx.persist_for(now, command, note);
 }
 
-/// `ha-pair id`.
+/// What an operator is told who gives one node of a live pair another pair ID.
+pub(crate) const OTHER_PAIR_ID: &str = "The other supervisor has another pair ID: the pair is not \
+                                        redundant until both are equal.";
+
+/// `ha-pair id`. On a live pair it ends redundancy until the other node is given the same.
 pub(crate) fn set_pair_id(now: Time, ctx: &mut Context, command: u64, pair: PairId) {
     ctx.record.pair = Some(pair);
-    ctx.persist_for(now, command, String::new());
+    let other = ctx
+        .stranger_says(now)
+        .is_some_and(|content| content.pair != Some(pair));
+    let note = if other {
+        ctx.log(4, "PAIR_ID", OTHER_PAIR_ID.to_owned());
+        OTHER_PAIR_ID
+    } else {
+        ""
+    };
+    ctx.peer.judge_by_heartbeat((ctx.role, ctx.record.pair));
+    ctx.persist_for(now, command, note.to_owned());
 }
 
 /// `system redundancy heartbeat`. `leads`: the peer is told to do the same.

@@ -143,6 +143,11 @@ impl Context {
         self.peer.silent(now, self.own_hold_time())
     }
 
+    /// What the node at the other end says, if it is heard, be it of our pair or not.
+    pub(crate) fn stranger_says(&self, now: Time) -> Option<&Content> {
+        self.peer.heard(now, self.own_hold_time())
+    }
+
     /// What our peer says, if it is heard.
     pub(crate) fn peer_says(&self, now: Time) -> Option<&Content> {
         self.peer.says(now, self.own_hold_time())
@@ -312,6 +317,15 @@ impl Context {
             text,
             service: None,
         }));
+    }
+
+    /// Says why the node at the other end is not our peer, if that is not what was so before.
+    pub(crate) fn log_fault(&mut self, before: Option<String>) {
+        if let Some(fault) = self.peer.fault.clone()
+            && before.as_ref() != Some(&fault)
+        {
+            self.log(3, "NOT_PAIRED", format!("No pair is formed: {fault}."));
+        }
     }
 
     /// Tells the services what the node does, if that has changed. Returns the posture's number.

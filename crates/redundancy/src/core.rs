@@ -12,6 +12,7 @@ use crate::active::{Active, Entry};
 use crate::boot::Booting;
 use crate::commands;
 use crate::context::Context;
+use crate::detection::Links;
 use crate::input::{Command, Input, Start};
 use crate::output::Output;
 use crate::phase::{Cause, Phase, Step};
@@ -185,12 +186,14 @@ impl Core {
                 echo,
             } => {
                 if ctx.role != Role::Standalone {
-                    ctx.peer
-                        .judge((ctx.role, ctx.record.pair), (content.role, content.pair));
                     let epoch = content.epoch;
-                    let heard = ctx.peer.beat(now, link, content, peer_hold_time, echo);
-                    if heard && ctx.peer.fault.is_none() {
-                        ctx.see(epoch);
+                    if ctx.peer.beat(now, link, content, peer_hold_time, echo) {
+                        let before = ctx.peer.fault.clone();
+                        ctx.peer.judge_by_heartbeat((ctx.role, ctx.record.pair));
+                        ctx.log_fault(before);
+                        if ctx.peer.fault.is_none() {
+                            ctx.see(epoch);
+                        }
                     }
                 }
             }
@@ -250,7 +253,12 @@ impl Core {
             self.hello(now, hello.clone());
             return None;
         }
-        if ctx.peer.fault.is_some() {
+        // To take leave away, and to say that it has gone, needs no pair: a commit may wait for it.
+        let ends_leave = matches!(
+            message,
+            ControlMessage::Withdraw { .. } | ControlMessage::Withdrawn { .. }
+        );
+        if ctx.peer.fault.is_some() && !ends_leave {
             return None;
         }
         ctx.peer.note_told(now);
@@ -326,9 +334,7 @@ impl Core {
         ctx.peer.judge((ctx.role, ctx.record.pair), theirs);
         match ctx.peer.fault.clone() {
             Some(fault) => {
-                if before.as_ref() != Some(&fault) {
-                    ctx.log(3, "NOT_PAIRED", format!("No pair is formed: {fault}."));
-                }
+                ctx.log_fault(before);
                 ctx.outputs
                     .push_back(Output::Control(ControlMessage::Refused(fault)));
             }
@@ -544,18 +550,20 @@ impl Core {
     /// One link down is degraded, and no more.
     fn note_links(&mut self, now: Time) {
         let ctx = &mut self.ctx;
-        let degraded = ctx.peer.degraded(now, ctx.own_hold_time(), ctx.links);
-        if degraded != ctx.degraded {
-            ctx.degraded = degraded;
-            if degraded {
+        match ctx.peer.links(now, ctx.own_hold_time(), ctx.links) {
+            Links::Degraded if !ctx.degraded => {
+                ctx.degraded = true;
                 ctx.log(
                     4,
                     "DEGRADED",
                     "An HA link is down; the other one carries on.".into(),
                 );
-            } else if !ctx.peer_silent(now) {
+            }
+            Links::Up if ctx.degraded => {
+                ctx.degraded = false;
                 ctx.log(5, "LINKS_UP", "All HA links are up.".to_owned());
             }
+            Links::Up | Links::Degraded | Links::Unsettled => {}
         }
     }
 

@@ -17,6 +17,21 @@ use crate::heartbeat::LINKS_MAX;
 /// keys.
 const RETIRED_MAX: usize = 4;
 
+/// How long a link may come up after the first one (or the hold time, if that is longer) before it
+/// counts as down: what opens them at the peer's start does so one after the other.
+const LINK_STARTS: Duration = Duration::from_secs(1);
+
+/// How the HA links are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// Every one is heard.
+    Up,
+    /// One has been lost, or has not come up, while another is heard.
+    Degraded,
+    /// None is heard, or one may yet come up.
+    Unsettled,
+}
+
 /// The other node of the pair, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -32,6 +47,8 @@ pub(crate) struct Peer {
     incarnation: Option<Incarnation>,
     retired: Vec<Incarnation>,
     heard: [Option<Time>; LINKS_MAX],
+    /// When the first link was heard, of this incarnation and since the last silence.
+    first_heard: Time,
     /// When its last message on the control connection came.
     told: Option<Time>,
     hold_time: Duration,
@@ -50,6 +67,7 @@ impl Peer {
             incarnation: None,
             retired: Vec::new(),
             heard: [None; LINKS_MAX],
+            first_heard: Time(0),
             told: None,
             hold_time: Duration::ZERO,
             fault: None,
@@ -65,8 +83,16 @@ impl Peer {
         hold_time: Duration,
         echo: Time,
     ) -> bool {
+        let before = self.incarnation;
         if !self.adopt(content.incarnation) {
             return false;
+        }
+        let up = |at: &Time| now.since(*at) < self.hold_time.max(hold_time);
+        if self.content.is_none()
+            || before != self.incarnation
+            || !self.heard.iter().flatten().any(up)
+        {
+            self.first_heard = now;
         }
         if let Some(heard) = self.heard.get_mut(usize::from(link.0)) {
             *heard = Some(now);
@@ -111,12 +137,26 @@ impl Peer {
         true
     }
 
+    /// What the node at the other end says, ours or not, if it is not silent.
+    pub(crate) fn heard(&self, now: Time, our_hold_time: Duration) -> Option<&Content> {
+        let content = self.content.as_ref();
+        content.filter(|_| !self.silent(now, our_hold_time))
+    }
+
+    /// Judges the node at the other end by its newest heartbeat.
+    pub(crate) fn judge_by_heartbeat(&mut self, ours: (Role, Option<PairId>)) {
+        if let Some(content) = &self.content {
+            let theirs = (content.role, content.pair);
+            self.judge(ours, theirs);
+        }
+    }
+
     /// Judges whether a node that shows `role` and `pair` can be our peer.
     pub(crate) fn judge(&mut self, ours: (Role, Option<PairId>), theirs: (Role, Option<PairId>)) {
         self.fault = match (ours, theirs) {
             ((_, None), _) => Some("no pair ID is set (ha-pair id)".to_owned()),
             ((_, Some(our)), (_, their)) if their != Some(our) => Some(format!(
-                "found, not paired: the other supervisor has pair ID {}, not {}",
+                "found, not paired: the other supervisor states pair ID {}, ours is {}",
                 their.map_or("none".to_owned(), |id| id.number().to_string()),
                 our.number()
             )),
@@ -145,9 +185,8 @@ impl Peer {
 
     /// What it says, if it is ours and not silent.
     pub(crate) fn says(&self, now: Time, our_hold_time: Duration) -> Option<&Content> {
-        self.content
-            .as_ref()
-            .filter(|_| self.fault.is_none() && !self.silent(now, our_hold_time))
+        self.heard(now, our_hold_time)
+            .filter(|_| self.fault.is_none())
     }
 
     /// The greeting, if it came after `since`, on a connection that stands, from our peer.
@@ -189,15 +228,23 @@ impl Peer {
             .map(|heard| heard + self.hold_time(our_hold_time))
     }
 
-    /// Links configured but unheard for the hold time while another one is heard.
-    pub(crate) fn degraded(&self, now: Time, our_hold_time: Duration, links: u8) -> bool {
+    /// How the first `links` links are.
+    pub(crate) fn links(&self, now: Time, our_hold_time: Duration, links: u8) -> Links {
         let hold_time = self.hold_time(our_hold_time);
-        let links = self.heard.iter().take(usize::from(links));
-        let up = links
-            .clone()
-            .filter(|heard| heard.is_some_and(|at| now.since(at) < hold_time));
-        let up = up.count();
-        up > 0 && up < links.count()
+        let up = |heard: &Option<Time>| heard.is_some_and(|at| now.since(at) < hold_time);
+        let links = || self.heard.iter().take(usize::from(links));
+        let started = now.since(self.first_heard) >= LINK_STARTS.max(hold_time);
+        let down = |heard: &Option<Time>| {
+            let lost = heard.is_some_and(|at| at >= self.first_heard);
+            !up(heard) && (lost || started)
+        };
+        if links().all(up) {
+            Links::Up
+        } else if links().any(up) && links().any(down) {
+            Links::Degraded
+        } else {
+            Links::Unsettled
+        }
     }
 
     /// This node did not listen for `pause`: the peer cannot be blamed for that (D3).
@@ -205,5 +252,6 @@ impl Peer {
         for heard in self.heard.iter_mut().flatten() {
             *heard = *heard + pause;
         }
+        self.first_heard = self.first_heard + pause;
     }
 }

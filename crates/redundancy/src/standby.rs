@@ -134,6 +134,7 @@ impl Standby {
                 "synchronization",
             ),
             (ctx.health == ServicesHealth::Ready, "ready services"),
+            (ctx.peer.fault.is_none(), "a supervisor of its pair"),
             (self.reserved(ctx).is_some(), "a reserved epoch"),
             (
                 self.granted == Some(self.epoch) && self.grant_stands,
@@ -196,6 +197,10 @@ impl Standby {
                 lost: false,
             };
         }
+        if ctx.peer.fault.is_some() {
+            // What a node that is not of this pair has granted does not come back with it.
+            (self.granted, self.grant_stands) = (None, false);
+        }
         self.listen(now, ctx);
         if let Reservation::Writing(epoch, write) = self.reservation
             && ctx.is_durable(write)
@@ -225,9 +230,12 @@ impl Standby {
         }
         if self.logged != self.reason {
             self.logged.clone_from(&self.reason);
-            if !self.reason.is_empty() {
-                ctx.log(5, "STANDBY", format!("This supervisor is {}.", self.reason));
-            }
+            let is = if self.reason.is_empty() {
+                "stable: ready to take over"
+            } else {
+                &self.reason
+            };
+            ctx.log(5, "STANDBY", format!("This supervisor is {is}."));
         }
         step
     }

@@ -1,6 +1,7 @@
 //! Whole-core tests: a pair on virtual time, the chapter's and the design's rules as scenarios,
 //! the table of phases and events, and random faults.
 
+mod announcements;
 mod pair;
 mod properties;
 mod scenarios;

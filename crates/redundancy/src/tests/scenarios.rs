@@ -348,7 +348,7 @@ fn nodes_of_other_pairs_or_of_the_same_role_do_not_pair() {
     pair.run(30_000);
     assert!(pair.actives().is_empty());
     assert!(
-        pair.reason(A).contains("pair ID 8, not 7"),
+        pair.reason(A).contains("states pair ID 8, ours is 7"),
         "{}",
         pair.reason(A)
     );
