@@ -42,6 +42,14 @@ pub const RELOAD_QUESTION: &str = "This command will reboot the system. (y/n)?  
 /// Said when a role change waits for the next reload (chapter: primary to secondary).
 pub const ROLE_ON_RELOAD: &str = "Setting will be activated on next reload.";
 
+/// Said by `system redundancy force-active`.
+pub const FORCE_ACTIVE_WARNING: &str =
+    "Warning: this supervisor leads now, although it may lack the newest state.";
+
+/// Said of what is durable on one node of a pair only.
+const LOCAL_NOTICE: &str =
+    "Committed on this node only (local): the standby has not confirmed it.\n";
+
 /// Hashes of a full progress bar.
 const PROGRESS_HASHES: usize = 40;
 
@@ -93,6 +101,8 @@ pub enum Answer {
     Connections(Connections),
     /// `copy running-config startup-config` has finished.
     Copied,
+    /// The same, without the other node of the pair.
+    CopiedLocally,
     /// Done, nothing to say.
     Done,
     /// `show redundancy heartbeat`.
@@ -134,10 +144,11 @@ impl Answer {
             | Self::Done => String::new(),
             Self::Committed {
                 level: CommitLevel::Local,
-            } => "Committed on this node only (local): the standby has not confirmed it.\n".into(),
+            } => LOCAL_NOTICE.to_owned(),
             Self::Configuration { text } | Self::ConfigurationDiff { text } => with_end(text),
             Self::Connections(answer) => answer.text(),
             Self::Copied => progress_bar(100) + "\n",
+            Self::CopiedLocally => progress_bar(100) + "\n" + LOCAL_NOTICE,
             Self::Heartbeat(answer) => answer.text(),
             Self::Log { lines } => lines.iter().map(|line| format!("{line}\n")).collect(),
             Self::Message { text } => with_end(text),

@@ -232,7 +232,10 @@ fn a_switchover_drains_every_service() {
 }
 
 fn shell(pair: &mut Pair, node: usize, line: &str) -> (String, bool, String) {
-    let outputs = pair.shell(node, FromShell::Line(line.to_owned()));
+    seen(pair.shell(node, FromShell::Line(line.to_owned())))
+}
+
+fn seen(outputs: Vec<ToShell>) -> (String, bool, String) {
     let mut text = String::new();
     for output in outputs {
         match output {
@@ -289,6 +292,60 @@ fn an_operator_configures_saves_and_sees_it() {
     pair.open_shell(1);
     let (_, failed, prompt) = shell(&mut pair, 1, "configure");
     assert!(failed && prompt == "gate(standby)# ", "{prompt}");
+}
+
+#[test]
+fn a_node_of_a_pair_says_what_only_it_has() {
+    const NOTICE: &str = "Committed on this node only (local)";
+    let mut pair = led();
+    pair.open_shell(0);
+    assert_eq!(shell(&mut pair, 0, "configure").0, "");
+    assert_eq!(shell(&mut pair, 0, "hostname both").0, "");
+    let copy = "copy running-config startup-config";
+    assert!(!shell(&mut pair, 0, copy).0.contains(NOTICE));
+    // The other node has taken over, and is alone.
+    pair.cut();
+    pair.posture(1, Activity::Active(epoch(2)), false);
+    pair.settle();
+    pair.open_shell(1);
+    shell(&mut pair, 1, "configure");
+    let (text, failed, _) = shell(&mut pair, 1, "hostname one");
+    assert!(!failed && text.contains(NOTICE), "{text}");
+    let (text, failed, _) = shell(&mut pair, 1, copy);
+    assert!(
+        !failed && text.contains("100%") && text.contains(NOTICE),
+        "{text}"
+    );
+    // A node that has never had another.
+    pair.standalone = true;
+    assert_eq!(shell(&mut pair, 1, "hostname single").0, "");
+    let (text, ..) = shell(&mut pair, 1, copy);
+    assert!(text.contains("100%") && !text.contains(NOTICE), "{text}");
+}
+
+#[test]
+fn force_active_warns_and_answers_when_the_node_is_active() {
+    const COMMAND: &str = "system redundancy force-active";
+    let mut pair = led();
+    pair.open_shell(0);
+    let (text, failed, _) = shell(&mut pair, 0, COMMAND);
+    assert!(failed && text == "not here\n", "{text}");
+    pair.cut();
+    pair.open_shell(1);
+    let (text, failed, prompt) = shell(&mut pair, 1, COMMAND);
+    assert!(
+        failed && text.contains("this supervisor is not active"),
+        "{text}"
+    );
+    assert_eq!(prompt, "vsg(standby)# ");
+    pair.enter(1, FromShell::Line(COMMAND.to_owned()));
+    pair.posture(1, Activity::Active(epoch(2)), false);
+    let (text, failed, prompt) = seen(pair.shell_answer(1));
+    assert!(
+        !failed && text.contains("may lack the newest state"),
+        "{text}"
+    );
+    assert_eq!((text.lines().count(), prompt.as_str()), (1, "vsg# "));
 }
 
 #[test]

@@ -159,6 +159,7 @@ impl Vshd {
                 self.prompt(id, false);
             }
         }
+        self.activated(now);
     }
 
     fn apply_posture(&mut self) {
@@ -439,7 +440,10 @@ impl Vshd {
             .collect();
         for id in due {
             match self.sessions.get(&id).map(|session| &session.state) {
-                Some(State::Busy(_)) => self.failed(now, id, "does not answer"),
+                Some(State::Busy(pending)) => {
+                    let why = pending.fetches.front().map_or("", Fetch::overdue);
+                    self.failed(now, id, why);
+                }
                 Some(State::Ready | State::Asking(_) | State::Attached(_)) => {
                     self.leave(id);
                     self.end(id, "% Idle for too long");

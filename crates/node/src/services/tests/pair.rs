@@ -94,6 +94,8 @@ pub(super) struct Pair {
     sequence: u64,
     asked: u64,
     pub(super) reloads: usize,
+    /// The nodes are told to be no pair.
+    pub(super) standalone: bool,
 }
 
 fn start(service: ServiceName, now: Time) -> Box<dyn Service> {
@@ -153,6 +155,7 @@ impl Pair {
             sequence: 0,
             asked: 1 << 40,
             reloads: 0,
+            standalone: false,
         };
         for node in 0..2 {
             for service in SERVICES.into_iter().chain([ServiceName::Pss]) {
@@ -326,6 +329,12 @@ impl Pair {
 
     /// Sends to a shell session and lets time pass until it has its prompt or its question.
     pub(super) fn shell(&mut self, node: usize, message: FromShell) -> Vec<ToShell> {
+        self.enter(node, message);
+        self.shell_answer(node)
+    }
+
+    /// Sends to a shell session.
+    pub(super) fn enter(&mut self, node: usize, message: FromShell) {
         let event = ShellEvent::Message(message);
         self.input(
             node,
@@ -336,6 +345,10 @@ impl Pair {
             },
         );
         self.run();
+    }
+
+    /// Lets time pass until a shell session has its prompt or its question.
+    pub(super) fn shell_answer(&mut self, node: usize) -> Vec<ToShell> {
         let limit = self.now + Duration::from_secs(20);
         let over = |output: &ToShell| {
             matches!(
@@ -548,7 +561,15 @@ impl Pair {
             }
             FromService::Ask { question, ask } => {
                 let answer = match ask {
-                    Ask::RedundancyStatus => Answer::RedundancyStatus(Box::new(status(node))),
+                    Ask::RedundancyStatus => {
+                        let mut status = status(node);
+                        if self.standalone {
+                            status.operational_role = Role::Standalone;
+                        }
+                        Answer::RedundancyStatus(Box::new(status))
+                    }
+                    // The posture that follows is the test's matter.
+                    Ask::ForceActive if node == 1 => Answer::Done,
                     Ask::Reload => {
                         self.reloads += 1;
                         Answer::Done

@@ -2,11 +2,11 @@
 
 use cli::{Command, Invocation};
 use model::{ServiceName, Time};
-use wire::supervision::FromService;
+use wire::supervision::{Answer, FromService};
 
 use super::Vshd;
 use super::dispatch::{self, Outcome};
-use super::session::{Fetch, Pending, Reply, State};
+use super::session::{Fetch, Pending, Reply, Session, State};
 use crate::service::SessionId;
 
 impl Vshd {
@@ -21,10 +21,6 @@ impl Vshd {
     ) {
         let deadline = now + limit;
         let replies = Vec::new();
-        let redundant = self
-            .posture
-            .as_ref()
-            .is_some_and(|posture| posture.redundant);
         let mut pending = Pending {
             invocation,
             line,
@@ -32,7 +28,6 @@ impl Vshd {
             replies,
             number: 0,
             deadline,
-            redundant,
         };
         self.ask(&mut pending);
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -57,7 +52,25 @@ impl Vshd {
             Fetch::Cfgmgr(body) => self.out.request(ServiceName::Cfgmgr, body),
             Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
             Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
+            Fetch::Activation => self.out.number(),
         };
+    }
+
+    /// Tells the sessions that wait for it that this node is active, if it is.
+    pub(super) fn activated(&mut self, now: Time) {
+        if self.active_since.is_none() {
+            return;
+        }
+        let awaited = |session: &Session| match &session.state {
+            State::Busy(pending) if pending.fetches.front() == Some(&Fetch::Activation) => {
+                Some(pending.number)
+            }
+            State::Busy(_) | State::Ready | State::Asking(_) | State::Attached(_) => None,
+        };
+        let numbers: Vec<u64> = self.sessions.values().filter_map(awaited).collect();
+        for number in numbers {
+            self.reply(now, number, Reply::Activated);
+        }
     }
 
     /// Sends again, under the same numbers, what may have been lost with the broker: shows are
@@ -74,7 +87,7 @@ impl Vshd {
                     self.out.repeat(ServiceName::PolicyEngine, number, body);
                 }
                 Some(Fetch::VemMgr(body)) => self.out.repeat(ServiceName::VemMgr, number, body),
-                Some(Fetch::Manager(_)) | None => {}
+                Some(Fetch::Manager(_) | Fetch::Activation) | None => {}
             }
         }
     }
@@ -108,12 +121,15 @@ impl Vshd {
             return;
         };
         pending.fetches.pop_front();
+        // What is not allowed is not waited for.
+        let refused = matches!(&reply, Reply::Manager(Answer::Refused(_)));
         pending.replies.push(reply);
-        if !pending.fetches.is_empty() {
+        if !pending.fetches.is_empty() && !refused {
             self.ask(&mut pending);
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.state = State::Busy(pending);
             }
+            self.activated(now);
             return;
         }
         let reloaded = pending.invocation.command == Command::Reload

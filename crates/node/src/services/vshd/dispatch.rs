@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use cli::answer::{
-    CommitLevel, ROLE_ON_RELOAD, RedundancyReport, SWITCHOVER_REFUSED, Uptime, Version,
+    CommitLevel, FORCE_ACTIVE_WARNING, ROLE_ON_RELOAD, RedundancyReport, SWITCHOVER_REFUSED,
+    Uptime, Version,
 };
 use cli::{Answer, Command, Mode, Show, Statement};
 use config::{Configuration, Header, context_diff};
-use model::{PairId, Time};
+use model::{PairId, Role, Time};
 use wire::checkpoint::Acknowledgement;
 use wire::service::{FromCfgmgr, FromPolicyEngine, FromVemMgr, ToCfgmgr, ToPolicyEngine, ToVemMgr};
 use wire::supervision::{self, Ask, LOG_LINES_MAX};
@@ -20,6 +21,8 @@ use super::{Facts, show, wall};
 pub(super) const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// A commit may wait for the standby, then for leave to go on without it.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+/// Becoming active takes the services well below a second; on an overloaded host some.
+const ACTIVATION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether a command is answered at once, or what it needs.
 pub(super) enum Plan {
@@ -67,10 +70,11 @@ pub(super) fn plan(
         // Whether it ends the session is known from the session's mode, not from where the word
         // was found: `exit` is a word of exec mode that every mode understands.
         Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
-        Command::CopyRunningToStartup => {
-            Plan::Fetch([Fetch::Cfgmgr(ToCfgmgr::Save)].into(), COMMIT_LIMIT)
-        }
-        Command::ForceActive => manager(Ask::ForceActive),
+        Command::CopyRunningToStartup => plan_commit(ToCfgmgr::Save),
+        Command::ForceActive => Plan::Fetch(
+            [Fetch::Manager(Ask::ForceActive), Fetch::Activation].into(),
+            ACTIVATION_LIMIT,
+        ),
         Command::PairId(id) => manager(Ask::SetPairId(*id)),
         Command::Reload => fetch([
             Fetch::Cfgmgr(ToCfgmgr::Running),
@@ -92,13 +96,18 @@ pub(super) fn plan(
             let inside = context.object().is_some();
             let before = entered.filter(|_| inside).cloned();
             let lines = before.into_iter().chain([line.to_owned()]).collect();
-            let apply = ToCfgmgr::Apply {
+            plan_commit(ToCfgmgr::Apply {
                 lines,
                 user: user.to_owned(),
-            };
-            Plan::Fetch([Fetch::Cfgmgr(apply)].into(), COMMIT_LIMIT)
+            })
         }
     }
+}
+
+/// A change, and before it, whether the node has another to confirm it.
+fn plan_commit(change: ToCfgmgr) -> Plan {
+    let role = Fetch::Manager(Ask::RedundancyStatus);
+    Plan::Fetch([role, Fetch::Cfgmgr(change)].into(), COMMIT_LIMIT)
 }
 
 fn plan_show(show: Show, known: &Known<'_>) -> Plan {
@@ -187,17 +196,39 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             })
         }
         (Command::Show(show), replies) => show_answer(*show, replies, known),
-        (Command::CopyRunningToStartup, _) => Outcome::Answer(Answer::Copied),
-        // Without a standby every commit is local, and not worth a line.
-        (Command::Statement(_), _) if !pending.redundant => Outcome::Answer(Answer::Done),
-        (Command::Statement(_), [Reply::Cfgmgr(FromCfgmgr::Committed { reached })]) => {
-            let level = match reached {
-                Acknowledgement::Replicated => CommitLevel::Replicated,
-                Acknowledgement::Local | Acknowledgement::Volatile => CommitLevel::Local,
-            };
-            Outcome::Answer(Answer::Committed { level })
-        }
+        (Command::CopyRunningToStartup, replies) => Outcome::Answer(match level(replies) {
+            Some(CommitLevel::Local) => Answer::CopiedLocally,
+            Some(CommitLevel::Replicated) | None => Answer::Copied,
+        }),
+        (Command::Statement(_), replies) => Outcome::Answer(match level(replies) {
+            Some(level) => Answer::Committed { level },
+            None => Answer::Done,
+        }),
+        (Command::ForceActive, _) => Outcome::Answer(Answer::Message {
+            text: FORCE_ACTIVE_WARNING.to_owned(),
+        }),
         _ => Outcome::Answer(Answer::Done),
+    }
+}
+
+/// How far a commit got, on a node of a pair: where there is no other node every commit is local,
+/// and not worth a line.
+fn level(replies: &[Reply]) -> Option<CommitLevel> {
+    let [
+        Reply::Manager(supervision::Answer::RedundancyStatus(status)),
+        Reply::Cfgmgr(FromCfgmgr::Committed { reached }),
+    ] = replies
+    else {
+        return None;
+    };
+    match (status.operational_role, reached) {
+        (Role::Standalone, _) => None,
+        (Role::Primary | Role::Secondary, Acknowledgement::Replicated) => {
+            Some(CommitLevel::Replicated)
+        }
+        (Role::Primary | Role::Secondary, Acknowledgement::Local | Acknowledgement::Volatile) => {
+            Some(CommitLevel::Local)
+        }
     }
 }
 
@@ -219,7 +250,11 @@ fn refusal(reply: &Reply, pending: &Pending, prompt_columns: usize) -> Option<St
                 Some(format!("{message}\n"))
             }
         }
-        Reply::Manager(_) | Reply::Cfgmgr(_) | Reply::PolicyEngine(_) | Reply::VemMgr(_) => None,
+        Reply::Manager(_)
+        | Reply::Cfgmgr(_)
+        | Reply::PolicyEngine(_)
+        | Reply::VemMgr(_)
+        | Reply::Activated => None,
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Fetch {
     Cfgmgr(ToCfgmgr),
     PolicyEngine(ToPolicyEngine),
     VemMgr(ToVemMgr),
+    /// Nobody is asked: told when this node is active.
+    Activation,
 }
 
 impl Fetch {
@@ -32,6 +34,17 @@ impl Fetch {
             Self::Cfgmgr(_) => "cfgmgr",
             Self::PolicyEngine(_) => "policy_engine",
             Self::VemMgr(_) => "vem_mgr",
+            Self::Activation => "this supervisor",
+        }
+    }
+
+    /// What is wrong when the answer has not come in time.
+    pub(super) const fn overdue(&self) -> &'static str {
+        match self {
+            Self::Manager(_) | Self::Cfgmgr(_) | Self::PolicyEngine(_) | Self::VemMgr(_) => {
+                "does not answer"
+            }
+            Self::Activation => "is not active yet: see show system redundancy status",
         }
     }
 }
@@ -43,6 +56,8 @@ pub(super) enum Reply {
     Cfgmgr(FromCfgmgr),
     PolicyEngine(FromPolicyEngine),
     VemMgr(FromVemMgr),
+    /// This node is active.
+    Activated,
 }
 
 /// A command that waits.
@@ -56,8 +71,6 @@ pub(super) struct Pending {
     pub(super) replies: Vec<Reply>,
     pub(super) number: u64,
     pub(super) deadline: Time,
-    /// Whether the pair was redundant when the line was entered.
-    pub(super) redundant: bool,
 }
 
 /// What a session does.
