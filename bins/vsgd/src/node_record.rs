@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use redundancy::NodeRecord;
+use redundancy::{NodeRecord, RESET_REASONS_MAX};
 use runtime::node_file::NodeFile;
+use wire::log::LogRecord;
 
 /// Makes the node file.
 pub(crate) fn create(path: &Path, record: &NodeRecord) -> anyhow::Result<()> {
@@ -37,12 +38,40 @@ fn decode(body: &[u8]) -> anyhow::Result<NodeRecord> {
     Ok(record)
 }
 
+/// Takes the reason of a reset that the guardian tells into the record (empty if this start follows
+/// none), and says what the log should show of why the node was reset: `show logging` of a node
+/// starts with its System Manager.
+pub(crate) fn note_reset(record: &mut NodeRecord, told: String) -> Option<LogRecord> {
+    let text = if told.is_empty() {
+        let last = record.reset_reasons.last()?;
+        format!(
+            "The last recorded reset of this supervisor: {}.",
+            last.trim_end_matches('.')
+        )
+    } else {
+        format!("This supervisor was reset: {}.", told.trim_end_matches('.'))
+    };
+    // The core wrote its own reasons; the death of a System Manager only the guardian knows.
+    if !told.is_empty() && record.reset_reasons.last() != Some(&told) {
+        record.reset_reasons.push(told);
+        let surplus = record.reset_reasons.len().saturating_sub(RESET_REASONS_MAX);
+        record.reset_reasons.drain(..surplus);
+    }
+    Some(LogRecord {
+        facility: "SYSMGR".to_owned(),
+        severity: 5,
+        mnemonic: "RESET_REASON".to_owned(),
+        text,
+        service: None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use model::{NodeKey, PairId, Role};
     use redundancy::NodeRecord;
 
-    use super::{create, encode, open, read};
+    use super::{create, encode, note_reset, open, read};
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
@@ -73,5 +102,26 @@ mod tests {
             ..NodeRecord::default()
         };
         assert!(encode(&record).expect("encoded").len() < runtime::node_file::BODY_MAX_BYTES);
+    }
+
+    #[test]
+    fn the_log_tells_why_the_node_was_reset() {
+        let mut record = NodeRecord::default();
+        assert_eq!(note_reset(&mut record, String::new()), None);
+        let died = "System Manager ended (signal: 9 (SIGKILL))";
+        let note = note_reset(&mut record, died.to_owned()).expect("a line");
+        assert_eq!((note.facility.as_str(), note.severity), ("SYSMGR", 5));
+        assert_eq!(note.mnemonic, "RESET_REASON");
+        assert_eq!(note.text, format!("This supervisor was reset: {died}."));
+        assert_eq!(record.reset_reasons, [died]);
+        // Written by the core before: told once, recorded once.
+        assert!(note_reset(&mut record, died.to_owned()).is_some());
+        assert_eq!(record.reset_reasons, [died]);
+        // Started by hand: what it says is not the reason of this start.
+        let note = note_reset(&mut record, String::new()).expect("a line");
+        assert!(
+            note.text
+                .starts_with("The last recorded reset of this supervisor: System")
+        );
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use model::{Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
 use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
-use redundancy::{NodeRecord, RESET_REASONS_MAX, Timing};
+use redundancy::{NodeRecord, Timing};
 use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
 use runtime::identity::Identity;
 use runtime::log_writer::LogWriter;
@@ -97,24 +97,22 @@ struct Identified {
     endpoint: TlsEndpoint,
     record: NodeRecord,
     node_file: NodeFile,
+    /// What the log should show of the last reset.
+    reset: Option<LogRecord>,
 }
 
 fn identify(configuration: &Configuration) -> anyhow::Result<Identified> {
     let identity = Identity::load(&configuration.identity_file())?;
     let (node_file, mut record) = node_record::open(&configuration.node_file())?;
     let endpoint = TlsEndpoint::new(&identity, Pins::new(record.peer), control::PROTOCOL)?;
-    // The core wrote its own reasons; the death of a System Manager only the guardian knows.
-    let reason = std::env::var(RESET_REASON).unwrap_or_default();
-    if !reason.is_empty() && record.reset_reasons.last() != Some(&reason) {
-        record.reset_reasons.push(reason);
-        let surplus = record.reset_reasons.len().saturating_sub(RESET_REASONS_MAX);
-        record.reset_reasons.drain(..surplus);
-    }
+    let reset = std::env::var(RESET_REASON).unwrap_or_default();
+    let reset = node_record::note_reset(&mut record, reset);
     Ok(Identified {
         key: identity.fingerprint(),
         endpoint,
         record,
         node_file,
+        reset,
     })
 }
 
@@ -149,6 +147,7 @@ impl Manager {
             endpoint,
             record,
             node_file,
+            reset,
         } = identify(configuration)?;
         verbs::make_private_folder(&configuration.run_dir)?;
         if let Some(folder) = configuration.log_file.parent() {
@@ -186,6 +185,9 @@ impl Manager {
             peer_hold_time: Duration::ZERO,
             resetting: false,
         };
+        if let Some(reset) = reset {
+            manager.note(&reset);
+        }
         manager.note_real_time();
         manager.tell_guardian(&ToGuardian::Running)?;
         Ok(manager)
