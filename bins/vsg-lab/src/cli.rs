@@ -13,6 +13,7 @@ use crate::traffic::{self, TrafficVerb};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -229,17 +230,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints an answer as JSON or as text.
+/// Prints an answer as JSON or as text. A reader that has left (`| head`) has
+/// seen what it wanted: no error.
 pub(crate) fn say(json: bool, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
-    if json {
-        println!(
-            "{}",
-            serde_json::to_string(value).context("answer to JSON")?
-        );
+    let mut out = std::io::stdout().lock();
+    let written = if json {
+        let text = serde_json::to_string(value).context("answer to JSON")?;
+        writeln!(out, "{text}")
     } else {
-        println!("{}", text.trim_end());
+        writeln!(out, "{}", text.trim_end())
+    };
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print the answer"),
     }
-    Ok(())
 }
 
 fn run_up(
@@ -262,10 +266,15 @@ fn run_up(
         has_processes: !up.no_processes,
         waits: !up.no_wait && !up.no_processes,
     };
+    let led = if plan.topology.nodes.len() > 1 {
+        "leads, redundant after"
+    } else {
+        "leads after"
+    };
     let report = site::up(paths, plan)?;
     let text = match (&report.active, report.boot_ms) {
         (Some(active), Some(boot_ms)) => format!(
-            "lab {} is up: {active} leads, redundant after {boot_ms} ms (logs: {})",
+            "lab {} is up: {active} {led} {boot_ms} ms (logs: {})",
             report.lab,
             report.logs.display()
         ),

@@ -210,7 +210,7 @@ pub struct Topology {
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// The file cannot be read.
-    #[error("cannot read the topology {path}: {source}")]
+    #[error("cannot read the topology {path}")]
     Unreadable {
         /// The file.
         path: String,

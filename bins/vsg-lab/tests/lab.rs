@@ -412,10 +412,9 @@ fn wrong_words_get_one_clear_line() {
         lab.refuse(&["traffic", "report"])
             .contains("there is no lab")
     );
-    assert!(
-        lab.refuse(&["up", "--topology", "/no/such.toml"])
-            .contains("/no/such.toml")
-    );
+    let missing = lab.refuse(&["up", "--topology", "/no/such.toml"]);
+    assert!(missing.contains("/no/such.toml"), "{missing}");
+    assert_eq!(missing.matches("os error 2").count(), 1, "{missing}");
     lab.ask(&["up", "--no-processes"]);
     assert!(
         lab.refuse(&["vsh", "sup-3", "-c", "show module"])
@@ -433,6 +432,10 @@ fn wrong_words_get_one_clear_line() {
     );
     assert!(lab.refuse(&["traffic", "stop"]).contains("no traffic"));
     assert!(lab.refuse(&["traffic", "report"]).contains("no traffic"));
+    assert!(
+        lab.refuse(&["traffic", "mark", "x"])
+            .contains("no traffic is running")
+    );
 }
 
 #[test]
@@ -498,6 +501,22 @@ fn traffic_over_the_plain_network_is_clean_and_its_faults_are_seen() {
     ] {
         assert_eq!(again[same], quiet[same], "{same} after the stop");
     }
+    start_again(&lab);
     lab.ask(&["down"]);
     assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+/// A second run begins without anything of the first.
+fn start_again(lab: &Lab) {
+    let complaint = lab.refuse(&["traffic", "mark", "late"]);
+    assert!(complaint.contains("no traffic is running"), "{complaint}");
+    lab.ask(&["traffic", "start", "--seconds", "30"]);
+    lab.ask(&["traffic", "mark", "again"]);
+    std::thread::sleep(Duration::from_secs(1));
+    lab.ask(&["traffic", "mark", "later"]);
+    let report = lab.ask(&["traffic", "report", "--from", "again", "--to", "later"]);
+    assert_eq!(report["complete"], true, "{report}");
+    let sent = report["udp_sent"].as_u64().expect("a number");
+    assert!((900..=1500).contains(&sent), "{report}");
+    lab.ask(&["traffic", "stop"]);
 }

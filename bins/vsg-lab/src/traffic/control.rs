@@ -81,10 +81,17 @@ pub fn start(
     Ok(run)
 }
 
+/// Removes what an earlier run left: its records, and the folders nginx made.
 fn clear(folder: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry.context("traffic folder")?.path();
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        let entry = entry.context("traffic folder")?;
+        let path = entry.path();
+        let removed = if entry.file_type().context("traffic folder")?.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }

@@ -250,6 +250,12 @@ pub fn run(paths: &LabPaths, verb: TrafficVerb, json: bool) -> anyhow::Result<()
             let at_ns = now_ns();
             let _lock = LabLock::of_existing(paths)?;
             let mut manifest = Manifest::load(paths)?;
+            if !manifest.traffic.as_ref().is_some_and(is_running) {
+                bail!(
+                    "no traffic is running in the lab '{}': `vsg-lab traffic start` starts it",
+                    paths.name()
+                );
+            }
             manifest.marks.insert(name.clone(), at_ns);
             manifest.store(paths)?;
             let value = serde_json::json!({ "mark": name, "at_ns": at_ns });
