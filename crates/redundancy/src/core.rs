@@ -8,7 +8,7 @@ use wire::heartbeat::{Content, State};
 use wire::supervision::{Activity, RedundancyStatus};
 
 use crate::activating::Activating;
-use crate::active::{Active, Entry};
+use crate::active::{Active, Entry, Mode};
 use crate::boot::Booting;
 use crate::commands;
 use crate::context::Context;
@@ -354,6 +354,7 @@ impl Core {
     }
 
     fn command(&mut self, now: Time, command: u64, kind: Command) -> Option<Step> {
+        let switches = self.switches();
         let ctx = &mut self.ctx;
         match kind {
             Command::Switchover => match &mut self.phase {
@@ -367,6 +368,11 @@ impl Core {
                 }
             },
             Command::SetRole(role) => commands::set_role(now, ctx, command, role),
+            // Halfway, this node must still hear whether the other one has taken over.
+            Command::SetPairId(_) if switches => {
+                let text = "Failed to set the pair ID (a switchover is in progress)";
+                ctx.done(command, Err(text.to_owned()));
+            }
             Command::SetPairId(pair) => commands::set_pair_id(now, ctx, command, pair),
             Command::SetHeartbeat {
                 interval_ms,
@@ -382,6 +388,14 @@ impl Core {
             Command::ForceActive => return self.force_active(now, command),
         }
         None
+    }
+
+    /// A switchover is under way here.
+    fn switches(&self) -> bool {
+        let Phase::Active(active) = &self.phase else {
+            return false;
+        };
+        matches!(active.mode, Mode::Quiescing(_) | Mode::HandingOver(_))
     }
 
     fn reload(&mut self, now: Time) -> Step {

@@ -200,6 +200,16 @@ fn a_commit_does_not_hang_on_a_standby_that_left_the_pair() {
 }
 
 #[test]
+fn a_switchover_under_way_is_not_cut_by_another_pair_id() {
+    let mut pair = Pair::stable(1);
+    pair.command(A, Command::Switchover);
+    let command = pair.command(A, Command::SetPairId(pair_id(77)));
+    let refusal = "Failed to set the pair ID (a switchover is in progress)";
+    assert_eq!(pair.result(A, command), Some(Err(refusal.to_owned())));
+    pair.run_until("B leads", 1_000, |pair| pair.actives() == [B]);
+}
+
+#[test]
 fn a_conflict_names_whose_commits_are_lost() {
     let mut pair = Pair::stable(1).with_vems();
     pair.vems[0].reaches = [true, false];
