@@ -324,6 +324,18 @@ fn a_node_of_a_pair_says_what_only_it_has() {
 }
 
 #[test]
+fn what_the_system_manager_notes_of_a_pair_id_is_shown() {
+    let mut pair = led();
+    pair.open_shell(0);
+    shell(&mut pair, 0, "configure");
+    let (text, failed, _) = shell(&mut pair, 0, "ha-pair id 77");
+    assert_eq!(
+        (text.as_str(), failed),
+        ("The other one has another.\n", false)
+    );
+}
+
+#[test]
 fn force_active_warns_and_answers_when_the_node_is_active() {
     const COMMAND: &str = "system redundancy force-active";
     let mut pair = led();

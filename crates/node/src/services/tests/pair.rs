@@ -574,6 +574,7 @@ impl Pair {
                         self.reloads += 1;
                         Answer::Done
                     }
+                    Ask::SetPairId(_) => Answer::Noted("The other one has another.".to_owned()),
                     _ => Answer::Refused("not here".to_owned()),
                 };
                 self.input(node, service, ServiceInput::Answer { question, answer });

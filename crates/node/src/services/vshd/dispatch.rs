@@ -195,6 +195,9 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
                 text: ROLE_ON_RELOAD.to_owned(),
             })
         }
+        (Command::PairId(_), [Reply::Manager(supervision::Answer::Noted(note))]) => {
+            Outcome::Answer(Answer::Message { text: note.clone() })
+        }
         (Command::Show(show), replies) => show_answer(*show, replies, known),
         (Command::CopyRunningToStartup, replies) => Outcome::Answer(match level(replies) {
             Some(CommitLevel::Local) => Answer::CopiedLocally,
