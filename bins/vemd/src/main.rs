@@ -83,10 +83,23 @@ fn main() -> ExitCode {
     match run(&arguments, &settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vemd: {error:#}");
+            eprintln!("vemd: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each said once: many say their cause themselves.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 fn run(arguments: &Arguments, settings: &Settings) -> Result<()> {
@@ -99,5 +112,19 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<()> {
         Some(Verb::Pin { gateways }) => keys::pin(&settings.state_dir, gateways).context("pinning"),
         Some(Verb::Show { topic, json }) => show::run(settings, *topic, *json),
         Some(Verb::Worker { pool, taps }) => worker::run(&arguments.config, *pool, taps),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = keys::identity(folder.path()).expect_err("no identity");
+        let line = one_line(&error);
+        assert!(line.contains("vemd init"), "{line}");
+        assert_eq!(line.matches("os error 2").count(), 1, "{line}");
     }
 }

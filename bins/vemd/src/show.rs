@@ -1,6 +1,6 @@
 //! `vemd show`: what the kernel and the worker know, as text or JSON.
 
-use std::io::Read;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -81,11 +81,15 @@ pub(crate) fn run(settings: &Settings, topic: Topic, json: bool) -> Result<()> {
     match topic {
         Topic::Flows => {
             let flows = flows(settings, &View::open(&settings.bpffs())?);
-            print(json, &flows, |flows| flows.iter().for_each(print_flow))
+            print(json, &flows, |out, flows| {
+                flows.iter().try_for_each(|flow| print_flow(out, flow))
+            })
         }
         Topic::Ports => {
             let ports = ports(settings);
-            print(json, &ports, |ports| ports.iter().for_each(print_port))
+            print(json, &ports, |out, ports| {
+                ports.iter().try_for_each(|port| print_port(out, port))
+            })
         }
         Topic::Stats => {
             let view = View::open(&settings.bpffs())?;
@@ -99,13 +103,35 @@ pub(crate) fn run(settings: &Settings, topic: Topic, json: bool) -> Result<()> {
     }
 }
 
-fn print<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T)) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(value)?);
+fn print<T: Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+) -> Result<()> {
+    print_to(io::stdout().lock(), json, value, text)
+}
+
+/// Prints `value`. A reader that has left (`| head`) has seen what it wanted: no error.
+fn print_to<T: Serialize>(
+    out: impl Write,
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+) -> Result<()> {
+    let mut out = BufWriter::new(out);
+    let written = if json {
+        let text = serde_json::to_string_pretty(value)?;
+        writeln!(out, "{text}")
     } else {
-        text(value);
+        text(&mut out, value)
+    };
+    let written = written.and_then(|()| out.flush());
+    // What is still buffered must not be tried again when `out` is dropped.
+    drop(out.into_parts());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print the answer"),
     }
-    Ok(())
 }
 
 fn ask(settings: &Settings) -> Result<Status> {
@@ -214,8 +240,9 @@ fn stats(settings: &Settings, view: &View) -> Result<Vec<PortStats>> {
     Ok(lines)
 }
 
-fn print_flow(flow: &FlowLine) {
-    println!(
+fn print_flow(out: &mut dyn Write, flow: &FlowLine) -> io::Result<()> {
+    writeln!(
+        out,
         "{:<10} {:<4} {:>21} {} {:<21} {:<8} {:<6} {:<11} gen {} epoch {} packets {}/{} bytes {}/{} idle {} ms",
         flow.port,
         flow.protocol,
@@ -232,76 +259,117 @@ fn print_flow(flow: &FlowLine) {
         flow.bytes_from_vm,
         flow.bytes_to_vm,
         flow.idle_ms
-    );
+    )
 }
 
-fn print_port(port: &PortLine) {
+fn print_port(out: &mut dyn Write, port: &PortLine) -> io::Result<()> {
     let mode = format!("{:?}", port.fail_mode).to_lowercase();
     let guarded = if port.guarded {
         "guarded"
     } else {
         "not guarded"
     };
-    println!(
+    writeln!(
+        out,
         "{:<10} {:<15} {} {:<20} fail-{mode:<6} {guarded}",
         port.name, port.interface, port.mac, port.profile
-    );
+    )
 }
 
-fn print_stats(stats: &Stats) {
+fn print_stats(out: &mut dyn Write, stats: &Stats) -> io::Result<()> {
     for port in &stats.ports {
-        println!("port {}", port.port);
+        writeln!(out, "port {}", port.port)?;
         for (name, count) in port.counters.iter().filter(|(_, count)| **count != 0) {
-            println!("  {name:<22} {count:>12}");
+            writeln!(out, "  {name:<22} {count:>12}")?;
         }
     }
     match &stats.worker {
-        Some(counters) => print_counters(counters),
-        None => println!("the worker does not answer"),
+        Some(counters) => print_counters(out, counters),
+        None => writeln!(out, "the worker does not answer"),
     }
 }
 
-fn print_status(status: &Status) {
-    println!("host            {}", status.host);
-    println!(
+fn print_status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+    writeln!(out, "host            {}", status.host)?;
+    writeln!(
+        out,
         "worker          pid {}, up {} ms",
         status.worker_pid, status.uptime_ms
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "real-time       {}",
         if status.real_time { "yes" } else { "refused" }
-    );
-    println!("highest epoch   {}", status.highest_epoch);
-    println!(
+    )?;
+    writeln!(out, "highest epoch   {}", status.highest_epoch)?;
+    writeln!(
+        out,
         "obeyed epoch    {}",
         status.obeyed_epoch.as_deref().unwrap_or("none")
-    );
+    )?;
     for gateway in &status.gateways {
         let state = match (gateway.view.connected, gateway.view.obeyed) {
             (_, true) => "obeyed",
             (true, false) => "connected",
             (false, false) => "not connected",
         };
-        println!("gateway         {} {state}", gateway.address);
+        writeln!(out, "gateway         {} {state}", gateway.address)?;
     }
-    println!(
+    writeln!(
+        out,
         "waiting         {} flows, {} packets",
         status.waiting_flows, status.held_packets
-    );
+    )?;
     if let Some(after) = status.released_after_us {
-        println!(
+        writeln!(
+            out,
             "released after  p50 {} us, p99 {} us, max {} us (last {})",
             after.p50, after.p99, after.max, after.samples
-        );
+        )?;
     }
-    println!("packets unwritable to a tap: {}", status.unwritable);
-    print_counters(&status.counters);
+    writeln!(out, "packets unwritable to a tap: {}", status.unwritable)?;
+    print_counters(out, &status.counters)
 }
 
-fn print_counters(counters: &Counters) {
+fn print_counters(out: &mut dyn Write, counters: &Counters) -> io::Result<()> {
     if let Ok(serde_json::Value::Object(counters)) = serde_json::to_value(counters) {
         for (name, count) in counters {
-            println!("  {name:<22} {count:>12}");
+            writeln!(out, "  {name:<22} {count:>12}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing: each write fails in this way.
+    struct Refusing(ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error_and_a_full_disk_is() {
+        // More than the buffer holds, and less.
+        for lines in [1, 10_000] {
+            let print_lines = |out: &mut dyn Write, lines: &usize| {
+                (0..*lines).try_for_each(|line| writeln!(out, "line {line}"))
+            };
+            for json in [false, true] {
+                let left = Refusing(ErrorKind::BrokenPipe);
+                print_to(left, json, &lines, print_lines).expect("no error");
+                let full = Refusing(ErrorKind::StorageFull);
+                print_to(full, json, &lines, print_lines).expect_err("the text is lost");
+            }
         }
     }
 }
