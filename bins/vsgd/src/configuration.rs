@@ -40,6 +40,14 @@ pub(crate) enum ConfigurationError {
         /// What is wrong.
         message: String,
     },
+    /// The node was never made.
+    #[error("there is no identity {identity}: run `vsgd init --config {path}` first")]
+    NotInitialized {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is missing.
+        identity: PathBuf,
+    },
     /// A value makes no sense.
     #[error("{path}: {problem}")]
     Value {
@@ -209,6 +217,23 @@ impl Configuration {
             }
         }
         None
+    }
+
+    /// That `vsgd init` was run with the configuration that was read from `path`.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::NotInitialized`]; an identity that cannot be used is not looked at.
+    pub(crate) fn require_identity(&self, path: &Path) -> Result<(), ConfigurationError> {
+        let identity = self.identity_file();
+        match identity.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(ConfigurationError::NotInitialized {
+                    path: path.to_owned(),
+                    identity,
+                })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// The node's key pair.

@@ -152,6 +152,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb {
         None => {
             let configuration = Configuration::load(&arguments.file.config)?;
+            configuration.require_identity(&arguments.file.config)?;
             guardian::run(&arguments.file.config, &configuration)
         }
         Some(Verb::Init {
@@ -169,11 +170,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Pin { file, peer, vems }) => {
-            verbs::pin(&Configuration::load(&file.config)?, peer, &vems)?;
+            let configuration = Configuration::load(&file.config)?;
+            configuration.require_identity(&file.config)?;
+            verbs::pin(&configuration, peer, &vems)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Fingerprint { file }) => {
-            verbs::fingerprint(&Configuration::load(&file.config)?)?;
+            let configuration = Configuration::load(&file.config)?;
+            configuration.require_identity(&file.config)?;
+            verbs::fingerprint(&configuration)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Sysmgr { file }) => {

@@ -267,7 +267,7 @@ fn verbs_refuse_what_makes_no_sense_in_one_line() {
     refused(
         &node.verb("fingerprint", &[]),
         2,
-        "identity.key: No such file",
+        &format!("run `vsgd init --config {}`", node.config.display()),
     );
     refused(
         &node.verb("init", &["--role", "primary"]),
