@@ -7,6 +7,10 @@
 
 mod configuration;
 mod exec;
+mod module;
+mod show;
+mod show_redundancy;
+mod system_redundancy;
 
 use core::net::Ipv4Addr;
 
