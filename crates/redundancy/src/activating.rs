@@ -8,7 +8,7 @@ use crate::input::ServicesHealth;
 use crate::phase::{Cause, Step};
 
 /// State of a node that will lead as soon as its epoch is durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Activating {
     pub(crate) epoch: Epoch,
     pub(crate) cause: Cause,

@@ -22,7 +22,7 @@ use crate::split_brain::{self, Verdict};
 use crate::switchover::{HandingOver, Quiescing, REFUSAL};
 
 /// What an active is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Mode {
     /// Decides.
     Acting,
@@ -40,7 +40,7 @@ pub(crate) enum Mode {
 const CANARY_SILENCE: Duration = Duration::from_secs(3);
 
 /// State of the node that leads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Active {
     pub(crate) epoch: Epoch,
     /// Since when it acts under it.

@@ -29,7 +29,7 @@ const DIVERGED: Duration = Duration::from_secs(2);
 const GRANT_AGAIN: Duration = Duration::from_millis(500);
 
 /// How the standby stands to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Grant {
     /// It may not take over.
     None,
@@ -42,7 +42,7 @@ pub(crate) enum Grant {
 }
 
 /// The active's side of the grant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Leave {
     epoch: Epoch,
     pub(crate) grant: Grant,

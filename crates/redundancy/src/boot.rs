@@ -33,7 +33,7 @@ const LOOK_SECONDARY: Duration = Duration::from_secs(15);
 const HISTORY_WAIT: Duration = Duration::from_secs(5);
 
 /// State of a node that has not settled who leads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Booting {
     since: Time,
     /// Since when no peer has been connected or heard.

@@ -33,7 +33,7 @@ const QUESTIONS_MAX: usize = 16;
 const EPOCHS_MAX: usize = 64;
 
 /// Writes of the node file under way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub(crate) struct Writes {
     issued: u64,
     durable: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Writes {
 }
 
 /// The last posture told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Told {
     pub(crate) activity: Activity,
     pub(crate) redundant: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Told {
 }
 
 /// Facts and books of one node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Context {
     pub(crate) node: NodeKey,
     pub(crate) incarnation: Incarnation,

@@ -29,7 +29,7 @@ const STEPS_MAX: usize = 6;
 const TURN: Duration = Duration::from_millis(100);
 
 /// The redundancy core of one node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Core {
     pub(crate) ctx: Context,
     pub(crate) phase: Phase,

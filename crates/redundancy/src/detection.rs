@@ -33,7 +33,7 @@ pub(crate) enum Links {
 }
 
 /// The other node of the pair, as far as it is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Peer {
     /// The control connection stands.
     pub(crate) connected: bool,

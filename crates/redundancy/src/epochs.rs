@@ -23,7 +23,7 @@ pub(crate) fn next(
 }
 
 /// A standby's next epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Reservation {
     /// None, or void.
     #[default]

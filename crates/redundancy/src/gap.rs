@@ -15,7 +15,7 @@ use crate::context::Context;
 const DEAF_HOLD_TIMES: u32 = 2;
 
 /// An active that has stopped after a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Pause {
     resumed: Time,
 }

@@ -13,7 +13,7 @@
 //! | `reset` | the last words |
 //! | `detection`, `epochs` | the peer's liveness; epochs seen and reserved |
 //! | `context` | the books every phase keeps: record, writes, what was said |
-//! | `status`, `check` | the operator's view; the invariants |
+//! | `status`, `check`, `rows` | the operator's view; the invariants; the states by name |
 //! | `heartbeat` | the path that the real-time thread and the simulation drive |
 
 mod activating;
@@ -33,6 +33,7 @@ mod output;
 mod phase;
 mod record;
 mod reset;
+mod rows;
 mod split_brain;
 mod standby;
 mod status;

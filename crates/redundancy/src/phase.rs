@@ -22,7 +22,7 @@ use crate::standby::Standby;
 ///    └───┘ unstable, active restarted            │
 ///                                                └──► the guardian starts the node afresh
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) enum Phase {
     /// Started; nobody is known to lead.
     Booting(Booting),
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
 }
 
 /// Why a node leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Cause {
     /// It is standalone.
     Standalone,
@@ -54,7 +54,7 @@ pub(crate) enum Cause {
 }
 
 /// Why a standby takes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Ended {
     /// The active was silent on every link for the hold time.
     Silent,

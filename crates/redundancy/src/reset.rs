@@ -16,7 +16,7 @@ use crate::output::Output;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// State of a node that is ending.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Resetting {
     reason: String,
     write: u64,

@@ -36,7 +36,7 @@ const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 const BULK_LOSS_HOLD_TIMES: u32 = 2;
 
 /// State of a node that follows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Standby {
     /// The active's epoch.
     pub(crate) epoch: Epoch,
@@ -114,6 +114,11 @@ impl Standby {
 
     pub(crate) fn is_stable(&self, now: Time, ctx: &Context) -> bool {
         self.lacks(now, ctx).is_empty()
+    }
+
+    /// It reaches nobody, and says so.
+    pub(crate) const fn is_isolated(&self) -> bool {
+        self.isolated.is_some()
     }
 
     pub(crate) const fn state(stable: bool) -> State {
@@ -289,7 +294,7 @@ impl Standby {
         let Some(epoch) = self.reserved(ctx) else {
             return Step::Stay;
         };
-        if ended == Ended::Silent && self.is_isolated(now, ctx) {
+        if ended == Ended::Silent && self.stays_isolated(now, ctx) {
             return Step::Stay;
         }
         debug_assert!(self.is_stable(now, ctx), "T1");
@@ -312,7 +317,7 @@ impl Standby {
     ///
     /// A connection to a VEM proves nothing: cut off from everything, it stands for seconds. So
     /// the VEMs are asked once the active is silent, and one answer, a round trip later, is enough.
-    fn is_isolated(&mut self, now: Time, ctx: &mut Context) -> bool {
+    fn stays_isolated(&mut self, now: Time, ctx: &mut Context) -> bool {
         if ctx.vems.registered == 0 {
             return false;
         }

@@ -28,7 +28,7 @@ const TAKEN_OVER_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) const REFUSAL: &str = "Failed to switchover (standby not ready to takeover in vdc 1)";
 
 /// Waiting for services to finish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Quiescing {
     pub(crate) command: u64,
     /// The posture they are to apply.
@@ -70,7 +70,7 @@ impl Quiescing {
 }
 
 /// Waiting for the peer to act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct HandingOver {
     /// The last commit.
     pub(crate) lsn: Lsn,

@@ -379,6 +379,7 @@ fn the_table_of_phases_and_events_is_as_documented() {
         )
         .expect("a String grows");
         let before = name(&state.core, state.now);
+        assert_eq!(state.core.row(state.now), state.name);
         reached.insert(before);
         let mut without_effect = Vec::new();
         let mut row = |event: &'static str, mut core: Core, now: Time| {
