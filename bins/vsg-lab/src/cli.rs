@@ -1,11 +1,11 @@
 //! The command line: verbs, and what each prints.
 
-use crate::clock::{NS_PER_MS, now_ns, sleep_until};
-use crate::fault::{self, Cut, FaultReport};
-use crate::manifest::{LabLock, Manifest};
+mod faults;
+
+use crate::clock::NS_PER_MS;
+use crate::manifest::Manifest;
 use crate::namespace::Namespace;
 use crate::paths::{LabName, LabPaths};
-use crate::process;
 use crate::site::{self, UpPlan};
 use crate::status;
 use crate::topology::Topology;
@@ -17,9 +17,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-
-/// Longest `pause --for`, in milliseconds: an hour.
-const PAUSE_MAX_MS: u64 = 3_600_000;
 
 /// Builds, breaks, measures and removes a whole Twinwall site on one machine.
 #[derive(Debug, Parser)]
@@ -62,6 +59,14 @@ pub enum Verb {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Run `vsgd ARGS` beside a node (`vsgd sup-2 -- fingerprint`).
+    Vsgd {
+        /// The node.
+        node: String,
+        /// What vsgd is given; the node's `--config` is added.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Run a program inside a VM (or a node, a host, the switch).
     Exec {
         /// The VM.
@@ -80,7 +85,7 @@ pub enum Verb {
     Fault {
         /// The fault.
         #[command(subcommand)]
-        verb: FaultVerb,
+        verb: faults::FaultVerb,
     },
     /// Remove the lab, whatever state it is in.
     Down,
@@ -107,86 +112,6 @@ pub struct UpArguments {
     pub no_processes: bool,
 }
 
-/// The faults.
-#[derive(Debug, Subcommand)]
-pub enum FaultVerb {
-    /// SIGKILL one service of a node.
-    KillService {
-        /// The node.
-        node: String,
-        /// The service.
-        service: String,
-    },
-    /// Drop all frames of a node in the switch, then SIGKILL its processes.
-    KillNode {
-        /// The node.
-        node: String,
-    },
-    /// Start a killed node again.
-    StartNode {
-        /// The node.
-        node: String,
-    },
-    /// SIGKILL a host agent's worker.
-    KillVemd {
-        /// The host.
-        host: String,
-        /// Its guardian too.
-        #[arg(long)]
-        guardian: bool,
-    },
-    /// Start a host agent whose guardian was killed.
-    StartVemd {
-        /// The host.
-        host: String,
-    },
-    /// Drop frames: LINK (ha0, ha1, svc, data), LINK:MEMBER, all:MEMBER, all.
-    Cut(CutArguments),
-    /// Undo a cut, in the same words.
-    Heal(CutArguments),
-    /// SIGSTOP every process of a node or host.
-    Pause {
-        /// The node or host.
-        member: String,
-        /// Resume after this long: `1s`, `250ms`.
-        #[arg(long = "for", value_parser = parse_span_ms)]
-        span_ms: Option<u64>,
-    },
-    /// SIGCONT every process of a node or host.
-    Resume {
-        /// The node or host.
-        member: String,
-    },
-}
-
-/// Which frames.
-#[derive(Debug, Args)]
-pub struct CutArguments {
-    /// The link or cable.
-    pub link: String,
-    /// Only what this member sends into the link.
-    #[arg(long, conflicts_with = "to")]
-    pub from: Option<String>,
-    /// Only what is sent to this member by the link.
-    #[arg(long)]
-    pub to: Option<String>,
-}
-
-/// Reads `1s`, `250ms` or a bare number of milliseconds.
-fn parse_span_ms(text: &str) -> Result<u64, String> {
-    let (digits, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(digits), _) => (digits, 1),
-        (None, Some(digits)) => (digits, 1000),
-        (None, None) => (text, 1),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(scale))
-        .filter(|ms| *ms <= PAUSE_MAX_MS)
-        .ok_or_else(|| format!("'{text}' is no span: 250ms or 1s, at most an hour"))
-}
-
 /// Carries out what the command line says.
 ///
 /// # Errors
@@ -201,12 +126,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             say(json, &status, &status::render(&status))?;
         }
         Verb::Vsh { node, commands } => return run_vsh(&paths, &node, &commands),
-        Verb::Vemd { host, arguments } => return run_vemd(&paths, &host, &arguments),
+        Verb::Vemd { host, arguments } => {
+            require_host(&Manifest::load(&paths)?, &host)?;
+            return run_daemon(&paths, "vemd", &host, &arguments);
+        }
+        Verb::Vsgd { node, arguments } => {
+            require_node(&Manifest::load(&paths)?, &node)?;
+            return run_daemon(&paths, "vsgd", &node, &arguments);
+        }
         Verb::Exec { vm, command } => return run_exec(&paths, &vm, &command),
         Verb::Traffic { verb } => traffic::run(&paths, verb, json)?,
         Verb::Fault { verb } => {
             site::require_root()?;
-            let report = run_fault(&paths, verb)?;
+            let report = faults::run(&paths, verb)?;
             let text = format!(
                 "{} {}: done in {:.1} ms, {} processes",
                 report.fault,
@@ -327,15 +259,20 @@ fn run_vsh(paths: &LabPaths, node: &str, commands: &[String]) -> anyhow::Result<
     become_program(command)
 }
 
-fn run_vemd(paths: &LabPaths, host: &str, arguments: &[String]) -> anyhow::Result<ExitCode> {
+/// Runs a verb of a member's own daemon in the member's network, with its configuration.
+fn run_daemon(
+    paths: &LabPaths,
+    program: &str,
+    member: &str,
+    arguments: &[String],
+) -> anyhow::Result<ExitCode> {
     site::require_root()?;
     let manifest = Manifest::load(paths)?;
-    require_host(&manifest, host)?;
-    Namespace::named(paths.namespace(host)).enter()?;
-    let mut command = Command::new(manifest.bin_dir.join("vemd"));
+    Namespace::named(paths.namespace(member)).enter()?;
+    let mut command = Command::new(manifest.bin_dir.join(program));
     command.args(arguments);
     if !arguments.iter().any(|one| one == "--config") {
-        command.arg("--config").arg(paths.config_of(host));
+        command.arg("--config").arg(paths.config_of(member));
     }
     become_program(command)
 }
@@ -360,163 +297,6 @@ fn run_exec(paths: &LabPaths, member: &str, line: &[String]) -> anyhow::Result<E
     become_program(command)
 }
 
-fn run_fault(paths: &LabPaths, verb: FaultVerb) -> anyhow::Result<FaultReport> {
-    let lock = LabLock::of_existing(paths)?;
-    let mut manifest = Manifest::load(paths)?;
-    let namespace = |member: &str| Namespace::named(paths.namespace(member));
-    match verb {
-        FaultVerb::KillService { node, service } => {
-            require_node(&manifest, &node)?;
-            fault::kill_service(&namespace(&node), &service)
-        }
-        FaultVerb::KillVemd { host, guardian } => {
-            require_host(&manifest, &host)?;
-            fault::kill_vemd(&namespace(&host), guardian)
-        }
-        FaultVerb::KillNode { node } => {
-            require_node(&manifest, &node)?;
-            kill_node(paths, &mut manifest, &node)
-        }
-        FaultVerb::StartNode { node } => {
-            require_node(&manifest, &node)?;
-            start_node(paths, &mut manifest, &node)
-        }
-        FaultVerb::StartVemd { host } => {
-            require_host(&manifest, &host)?;
-            let at_ns = now_ns();
-            site::start_vemd(paths, &mut manifest, &host)?;
-            manifest.store(paths)?;
-            Ok(done("start-vemd", host, at_ns, 1))
-        }
-        FaultVerb::Cut(cut) => change_cut(paths, &mut manifest, &cut, "cut", fault::Faults::cut),
-        FaultVerb::Heal(cut) => change_cut(paths, &mut manifest, &cut, "heal", fault::Faults::heal),
-        FaultVerb::Pause { member, span_ms } => {
-            require_daemon(&manifest, &member)?;
-            pause(paths, lock, manifest, &member, span_ms)
-        }
-        FaultVerb::Resume { member } => {
-            require_daemon(&manifest, &member)?;
-            let at_ns = now_ns();
-            let processes = process::resume_all(&namespace(&member))?;
-            manifest.faults.paused.remove(&member);
-            manifest.store(paths)?;
-            Ok(done("resume", member, at_ns, processes))
-        }
-    }
-}
-
-fn done(fault: &'static str, target: String, at_ns: u64, processes: usize) -> FaultReport {
-    FaultReport {
-        fault,
-        target,
-        at_ns,
-        done_ns: now_ns(),
-        processes,
-    }
-}
-
-fn require_daemon(manifest: &Manifest, member: &str) -> anyhow::Result<()> {
-    if manifest.topology.host(member).is_some() {
-        return Ok(());
-    }
-    require_node(manifest, member).with_context(|| format!("'{member}' is no node and no host"))
-}
-
-fn kill_node(paths: &LabPaths, manifest: &mut Manifest, node: &str) -> anyhow::Result<FaultReport> {
-    let namespace = Namespace::named(paths.namespace(node));
-    manifest.faults.killed.insert(node.to_owned());
-    manifest.faults.paused.remove(node);
-    // Recorded before it is done: a report of the lab never shows a dead node
-    // as running.
-    manifest.store(paths)?;
-    let blocked = manifest.faults.blocked(&manifest.topology);
-    let at_ns = now_ns();
-    fault::apply(&site::switch(paths), &blocked)?;
-    let processes = process::kill_all(&[&namespace])?;
-    Ok(done("kill-node", node.to_owned(), at_ns, processes))
-}
-
-fn start_node(
-    paths: &LabPaths,
-    manifest: &mut Manifest,
-    node: &str,
-) -> anyhow::Result<FaultReport> {
-    if !manifest.has_processes {
-        bail!("this lab is only a network: it was built with --no-processes");
-    }
-    let at_ns = now_ns();
-    manifest.faults.killed.remove(node);
-    fault::apply(
-        &site::switch(paths),
-        &manifest.faults.blocked(&manifest.topology),
-    )?;
-    site::start_node(paths, manifest, node)?;
-    manifest.store(paths)?;
-    Ok(done("start-node", node.to_owned(), at_ns, 1))
-}
-
-fn change_cut(
-    paths: &LabPaths,
-    manifest: &mut Manifest,
-    arguments: &CutArguments,
-    name: &'static str,
-    change: fn(&mut fault::Faults, &[crate::network::SwitchPort], Cut),
-) -> anyhow::Result<FaultReport> {
-    let (link, cut) = match (&arguments.from, &arguments.to) {
-        (None, None) => (arguments.link.clone(), Cut::BOTH),
-        (Some(member), _) => (
-            format!("{}:{member}", arguments.link),
-            Cut {
-                from_member: true,
-                to_member: false,
-            },
-        ),
-        (None, Some(member)) => (
-            format!("{}:{member}", arguments.link),
-            Cut {
-                from_member: false,
-                to_member: true,
-            },
-        ),
-    };
-    let ports = fault::ports_of(&manifest.topology, &link)?;
-    change(&mut manifest.faults, &ports, cut);
-    let at_ns = now_ns();
-    fault::apply(
-        &site::switch(paths),
-        &manifest.faults.blocked(&manifest.topology),
-    )?;
-    manifest.store(paths)?;
-    Ok(done(name, link, at_ns, 0))
-}
-
-fn pause(
-    paths: &LabPaths,
-    lock: LabLock,
-    mut manifest: Manifest,
-    member: &str,
-    span_ms: Option<u64>,
-) -> anyhow::Result<FaultReport> {
-    let namespace = Namespace::named(paths.namespace(member));
-    manifest.faults.paused.insert(member.to_owned());
-    manifest.store(paths)?;
-    let at_ns = now_ns();
-    let processes = process::pause_all(&namespace)?;
-    let Some(span_ms) = span_ms else {
-        return Ok(done("pause", member.to_owned(), at_ns, processes));
-    };
-    // Others may work on the lab meanwhile.
-    drop(lock);
-    sleep_until(at_ns + span_ms * NS_PER_MS);
-    process::resume_all(&namespace)?;
-    let report = done("pause", member.to_owned(), at_ns, processes);
-    let _lock = LabLock::take(paths)?;
-    let mut manifest = Manifest::load(paths)?;
-    manifest.faults.paused.remove(member);
-    manifest.store(paths)?;
-    Ok(report)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -525,15 +305,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn spans_have_units() {
-        assert_eq!(parse_span_ms("1s"), Ok(1000));
-        assert_eq!(parse_span_ms("250ms"), Ok(250));
-        assert_eq!(parse_span_ms("30"), Ok(30));
-        assert!(parse_span_ms("1h").is_err());
-        assert!(parse_span_ms("99999999999999999999s").is_err());
-        assert!(parse_span_ms("3601s").is_err());
     }
 }

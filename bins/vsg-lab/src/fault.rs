@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - F1: [`Faults::blocked`] alone says what the switch drops; each change of
-//!   the faults replaces the switch's two sets in one transaction.
+//!   the faults replaces the switch's sets in one transaction.
 //! - F2: healing a cut never revives a killed node's cables, nor the reverse.
 
 use crate::clock::now_ns;
@@ -62,6 +62,9 @@ impl Cut {
 pub struct Faults {
     /// Cuts by switch port (interface name).
     pub cuts: BTreeMap<String, Cut>,
+    /// Pairs of switch ports between which nothing passes, each in the order of its names.
+    #[serde(default)]
+    pub between: BTreeSet<(String, String)>,
     /// Nodes that were killed and not started again.
     pub killed: BTreeSet<String>,
     /// Members whose processes are stopped.
@@ -75,6 +78,8 @@ pub struct Blocked {
     pub incoming: BTreeSet<String>,
     /// Frames that would go out by these.
     pub outgoing: BTreeSet<String>,
+    /// Frames that come in by the first and would go out by the second.
+    pub between: BTreeSet<(String, String)>,
 }
 
 impl Faults {
@@ -82,6 +87,10 @@ impl Faults {
     #[must_use]
     pub fn blocked(&self, topology: &Topology) -> Blocked {
         let mut blocked = Blocked::default();
+        for (one, two) in &self.between {
+            blocked.between.insert((one.clone(), two.clone()));
+            blocked.between.insert((two.clone(), one.clone()));
+        }
         for port in switch_ports(topology) {
             let interface = port.interface();
             let mut cut = self.cuts.get(&interface).copied().unwrap_or_default();
@@ -160,6 +169,29 @@ pub fn ports_of(topology: &Topology, text: &str) -> Result<Vec<SwitchPort>, Link
     Ok(ports)
 }
 
+/// The two ports that `text` names as `LINK:MEMBER+MEMBER`; none when it names no pair.
+///
+/// # Errors
+/// When there is no such link or cable.
+pub fn between(topology: &Topology, text: &str) -> Result<Option<(String, String)>, LinkError> {
+    let Some((one, two)) = text.split_once('+') else {
+        return Ok(None);
+    };
+    let link = one.split_once(':').map_or(one, |(link, _)| link);
+    let mut names = Vec::new();
+    for cable in [one.to_owned(), format!("{link}:{two}")] {
+        let ports = ports_of(topology, &cable)?;
+        let [port] = &ports[..] else {
+            return Err(LinkError::NoLink(text.to_owned()));
+        };
+        names.push(port.interface());
+    }
+    names.sort();
+    let two = names.pop().unwrap_or_default();
+    let one = names.pop().unwrap_or_default();
+    Ok(Some((one, two)))
+}
+
 /// Makes the switch's filter, dropping nothing yet.
 ///
 /// # Errors
@@ -170,10 +202,13 @@ pub fn prepare_switch(switch: &Namespace) -> anyhow::Result<()> {
         "table bridge lab {\n\
          set incoming { type ifname; }\n\
          set outgoing { type ifname; }\n\
+         set between { type ifname . ifname; }\n\
          chain entry { type filter hook prerouting priority -300; policy accept;\n\
            iifname @incoming counter drop; }\n\
          chain exit { type filter hook postrouting priority 300; policy accept;\n\
            oifname @outgoing counter drop; }\n\
+         chain middle { type filter hook forward priority 0; policy accept;\n\
+           iifname . oifname @between counter drop; }\n\
          }\n",
     )
 }
@@ -188,21 +223,22 @@ pub fn apply(switch: &Namespace, blocked: &Blocked) -> anyhow::Result<()> {
 
 fn transaction(blocked: &Blocked) -> String {
     let mut script = String::new();
-    for (set, interfaces) in [
-        ("incoming", &blocked.incoming),
-        ("outgoing", &blocked.outgoing),
+    let quoted = |names: &BTreeSet<String>| -> Vec<String> {
+        names.iter().map(|name| format!("\"{name}\"")).collect()
+    };
+    let pairs = blocked
+        .between
+        .iter()
+        .map(|(from, to)| format!("\"{from}\" . \"{to}\""));
+    for (set, elements) in [
+        ("incoming", quoted(&blocked.incoming)),
+        ("outgoing", quoted(&blocked.outgoing)),
+        ("between", pairs.collect()),
     ] {
         let _ = writeln!(script, "flush set bridge lab {set}");
-        if !interfaces.is_empty() {
-            let names: Vec<_> = interfaces
-                .iter()
-                .map(|name| format!("\"{name}\""))
-                .collect();
-            let _ = writeln!(
-                script,
-                "add element bridge lab {set} {{ {} }}",
-                names.join(", ")
-            );
+        if !elements.is_empty() {
+            let elements = elements.join(", ");
+            let _ = writeln!(script, "add element bridge lab {set} {{ {elements} }}");
         }
     }
     script
@@ -230,6 +266,14 @@ pub struct FaultReport {
     pub processes: usize,
 }
 
+/// What the System Manager's command line says of it.
+const SYSTEM_MANAGER: &str = "sysmgr";
+
+/// True when `process` is the node's System Manager: `… sysmgr --config FILE`.
+fn is_system_manager(process: &Process) -> bool {
+    process.arguments.get(1).map(String::as_str) == Some(SYSTEM_MANAGER)
+}
+
 /// True when `process` is the node's service `name`: its command line says
 /// `… service NAME`, or its program is called so.
 fn is_service(process: &Process, name: &str) -> bool {
@@ -246,8 +290,35 @@ fn is_service(process: &Process, name: &str) -> bool {
 /// # Errors
 /// When the node runs no such service; the message lists those it runs.
 pub fn kill_service(node: &Namespace, service: &str) -> anyhow::Result<FaultReport> {
+    let targets = service_processes(node, service)?;
+    let at_ns = now_ns();
+    let processes = targets
+        .iter()
+        .filter(|pid| process::send(**pid, Signal::KILL))
+        .count();
+    Ok(FaultReport {
+        fault: "kill-service",
+        target: service.to_owned(),
+        at_ns,
+        done_ns: now_ns(),
+        processes,
+    })
+}
+
+/// The processes of a node's service, or of its System Manager by the name `sysmgr`.
+///
+/// # Errors
+/// As [`kill_service`].
+pub fn service_processes(node: &Namespace, service: &str) -> anyhow::Result<Vec<i32>> {
     let all = process::members(&[node])?;
-    let targets: Vec<_> = all.iter().filter(|one| is_service(one, service)).collect();
+    let is_wanted = |one: &&Process| {
+        if service == SYSTEM_MANAGER {
+            is_system_manager(one)
+        } else {
+            is_service(one, service)
+        }
+    };
+    let targets: Vec<_> = all.iter().filter(is_wanted).map(|one| one.pid).collect();
     if targets.is_empty() {
         let running: BTreeSet<_> = all
             .iter()
@@ -261,17 +332,18 @@ pub fn kill_service(node: &Namespace, service: &str) -> anyhow::Result<FaultRepo
             list.join(", ")
         );
     }
-    let at_ns = now_ns();
-    let processes = targets
-        .iter()
-        .filter(|one| process::send(one.pid, Signal::KILL))
-        .count();
+    Ok(targets)
+}
+
+/// Ends a node's System Manager with SIGKILL.
+///
+/// # Errors
+/// When the node runs none.
+pub fn kill_sysmgr(node: &Namespace) -> anyhow::Result<FaultReport> {
+    let report = kill_service(node, SYSTEM_MANAGER)?;
     Ok(FaultReport {
-        fault: "kill-service",
-        target: service.to_owned(),
-        at_ns,
-        done_ns: now_ns(),
-        processes,
+        fault: "kill-sysmgr",
+        ..report
     })
 }
 
@@ -370,6 +442,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_of_cables_is_cut_in_both_directions() {
+        let pair = between(&site(), "svc:sup-1+host-2").expect("two cables");
+        assert_eq!(between(&site(), "svc:host-2+sup-1"), Ok(pair.clone()));
+        assert_eq!(between(&site(), "svc:sup-1"), Ok(None));
+        assert!(between(&site(), "svc:sup-1+web").is_err());
+        assert!(between(&site(), "all:sup-1+sup-2").is_err());
+        let faults = Faults {
+            between: pair.into_iter().collect(),
+            ..Faults::default()
+        };
+        let script = transaction(&faults.blocked(&site()));
+        for direction in [
+            "\"svc-host-2\" . \"svc-sup-1\"",
+            "\"svc-sup-1\" . \"svc-host-2\"",
+        ] {
+            assert!(script.contains(direction), "{script}");
+        }
+    }
+
+    #[test]
     fn healing_and_starting_do_not_undo_each_other() {
         let mut faults = Faults::default();
         let ha0 = ports_of(&site(), "ha0").expect("a link");
@@ -391,9 +483,9 @@ mod tests {
     }
 
     #[test]
-    fn each_transaction_replaces_both_sets() {
+    fn each_transaction_replaces_all_sets() {
         let script = transaction(&Blocked::default());
-        assert_eq!(script.matches("flush set").count(), 2);
+        assert_eq!(script.matches("flush set").count(), 3);
         assert!(!script.contains("add element"));
     }
 

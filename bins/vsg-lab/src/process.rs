@@ -94,6 +94,18 @@ pub fn kill_all(namespaces: &[&Namespace]) -> anyhow::Result<usize> {
     }
 }
 
+/// Waits until no process of the namespace is left: those of a node end by themselves, in the
+/// kernel, when their guardian has.
+///
+/// # Errors
+/// When some are still there after 10 s.
+pub fn await_end(namespace: &Namespace) -> anyhow::Result<()> {
+    let ended = clock::poll_until(KILL_LIMIT, Duration::from_millis(1), || {
+        Ok(members(&[namespace])?.is_empty().then_some(()))
+    })?;
+    ended.with_context(|| format!("processes in {} that do not end", namespace.name()))
+}
+
 /// Ends every process of the namespaces: asks first, kills what stays.
 ///
 /// # Errors

@@ -320,6 +320,22 @@ pub fn start_node(paths: &LabPaths, manifest: &mut Manifest, node: &str) -> anyh
     Ok(())
 }
 
+/// Gives a node an empty disk: what a new machine in its place has.
+///
+/// # Errors
+/// When the node still runs.
+pub fn empty_disk(paths: &LabPaths, node: &str) -> anyhow::Result<()> {
+    let namespace = Namespace::named(paths.namespace(node));
+    if !process::members(&[&namespace])?.is_empty() {
+        bail!("the node '{node}' is running: `vsg-lab fault kill-node {node}` ends it");
+    }
+    let state = paths.state_of(node);
+    fs::remove_dir_all(&state)
+        .or_else(ignore_missing)
+        .and_then(|()| fs::create_dir_all(&state))
+        .with_context(|| format!("cannot empty {}", state.display()))
+}
+
 /// Starts a host agent again after its guardian was killed too.
 ///
 /// # Errors
