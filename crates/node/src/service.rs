@@ -11,7 +11,7 @@
 //!   an earlier or a superfluous tick changes nothing;
 //! - a service that is started anew starts as a new value: what it must not lose is in `pss`.
 
-use model::{NodeKey, ServiceName, Time};
+use model::{Epoch, NodeKey, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::broker::Message;
 use wire::console::{FromShell, ToShell};
@@ -60,6 +60,20 @@ pub enum ServiceInput {
     ProbeVems {
         /// To be told as [`wire::supervision::VemReport::answered`].
         probe: u64,
+    },
+    /// Archive what is stored here (`pss` only); see [`wire::supervision::ToService::Archive`].
+    Archive {
+        /// To be echoed in [`FromService::Archived`].
+        number: u64,
+        /// The epoch that prevails.
+        rival: Epoch,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// Synchronise afresh (`pss` of a standby only).
+    Resync {
+        /// The content is not trusted: take a bulk sync.
+        whole: bool,
     },
     /// The wall clock, for display (`vshd` only); at start and now and then.
     WallClock {

@@ -225,6 +225,11 @@ impl Supervisor {
                     self.tell_redundancy(now, redundancy::Input::AskAlone { question });
                 }
             }
+            FromService::Archived { number } => {
+                if service == ServiceName::Pss {
+                    self.tell_redundancy(now, redundancy::Input::Archived { number });
+                }
+            }
             FromService::Ask { question, ask } => self.ask(now, service, question, ask),
             FromService::Log(mut record) => {
                 record.service = Some(service);
@@ -365,6 +370,22 @@ impl Supervisor {
             Output::ProbeVems { probe } => SupervisorOutput::ToService {
                 service: ServiceName::VemMgr,
                 message: ToService::ProbeVems { probe },
+            },
+            Output::Archive {
+                number,
+                rival,
+                reason,
+            } => SupervisorOutput::ToService {
+                service: ServiceName::Pss,
+                message: ToService::Archive {
+                    number,
+                    rival,
+                    reason,
+                },
+            },
+            Output::Resync { whole } => SupervisorOutput::ToService {
+                service: ServiceName::Pss,
+                message: ToService::Resync { whole },
             },
             Output::AloneGranted { question } => {
                 return self.answer(ServiceName::Pss, question, Answer::Done);

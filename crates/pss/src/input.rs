@@ -26,6 +26,11 @@ pub enum Input {
         /// Whether leave was given.
         granted: bool,
     },
+    /// As a standby: subscribe again. `whole`: with a bulk sync, since what is here is not trusted.
+    Resync {
+        /// See above.
+        whole: bool,
+    },
     /// Work handed out by [`crate::Output::Work`] has ended.
     WorkDone {
         /// Its number.

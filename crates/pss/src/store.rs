@@ -208,6 +208,7 @@ impl Store {
             Input::Message(message) => self.message(now, message),
             Input::Posture(posture) => self.take_posture(now, posture),
             Input::AloneAnswered { question, granted } => self.alone_answered(question, granted),
+            Input::Resync { whole } => self.resync(now, whole),
             Input::WorkDone { work, result } => self.work_done(now, work, result),
         }
         self.settle(now);

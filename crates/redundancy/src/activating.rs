@@ -5,7 +5,7 @@ use wire::heartbeat::State;
 
 use crate::context::Context;
 use crate::input::ServicesHealth;
-use crate::phase::{Cause, Step};
+use crate::phase::{Cause, Loss, Step};
 
 /// State of a node that will lead as soon as its epoch is durable.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -34,7 +34,7 @@ impl Activating {
         if ctx.health == ServicesHealth::Failed {
             return Step::Reset {
                 reason: "a service failed before leading".into(),
-                lost: false,
+                loss: Loss::None,
             };
         }
         if let Some((State::Active | State::Paused, epoch)) = ctx
@@ -50,7 +50,7 @@ impl Activating {
                 Cause::TakenBack => {
                     return Step::Reset {
                         reason: "the other supervisor leads".into(),
-                        lost: true,
+                        loss: Loss::Forked(epoch),
                     };
                 }
                 // The other one resets.

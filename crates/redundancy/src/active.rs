@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::gap::Pause;
 use crate::input::ServicesHealth;
 use crate::output::Output;
-use crate::phase::{Cause, Ended, Step};
+use crate::phase::{Cause, Ended, Loss, Step};
 use crate::split_brain::{self, Verdict};
 use crate::switchover::{HandingOver, Quiescing, REFUSAL};
 
@@ -291,7 +291,8 @@ impl Active {
             Verdict::Alone => {}
             Verdict::Superseded(_) if handing_over => {
                 let reason = "Reset due to switchover by operator".to_owned();
-                return Some(Step::Reset { reason, lost: true });
+                let loss = Loss::Succeeded;
+                return Some(Step::Reset { reason, loss });
             }
             Verdict::Superseded(theirs) => {
                 ctx.tell(Activity::Idle, false);
@@ -304,7 +305,8 @@ impl Active {
                     ),
                 );
                 let reason = "a higher epoch was seen".to_owned();
-                return Some(Step::Reset { reason, lost: true });
+                let loss = Loss::Forked(theirs);
+                return Some(Step::Reset { reason, loss });
             }
             verdict @ (Verdict::Resets(theirs) | Verdict::Survives(theirs)) => {
                 return Some(self.resolve_conflict(ctx, verdict, theirs));
@@ -318,7 +320,7 @@ impl Active {
             } else {
                 Step::Reset {
                     reason,
-                    lost: false,
+                    loss: Loss::None,
                 }
             });
         }
@@ -329,7 +331,8 @@ impl Active {
                 "A VEM has obeyed this very epoch of another start.".to_owned(),
             );
             let reason = "a clone of this node was seen".to_owned();
-            return Some(Step::Reset { reason, lost: true });
+            let loss = Loss::Forked(ctx.seen);
+            return Some(Step::Reset { reason, loss });
         }
         if stable && self.decides_nothing(now, ctx) {
             return Some(Step::Yield("the decision path is stuck".to_owned()));
@@ -375,7 +378,8 @@ impl Active {
             Step::Activate(Cause::Survived)
         } else {
             let reason = "both supervisors were active; the primary resets".to_owned();
-            Step::Reset { reason, lost: true }
+            let loss = Loss::Forked(theirs);
+            Step::Reset { reason, loss }
         }
     }
 

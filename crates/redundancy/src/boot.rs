@@ -19,7 +19,7 @@ use wire::heartbeat::State;
 
 use crate::context::Context;
 use crate::input::ServicesHealth;
-use crate::phase::{Cause, Step};
+use crate::phase::{Cause, Loss, Step};
 
 /// How long a node that may lead by itself looks for a peer first. An alone-marked one has
 /// nothing to learn from the peer but that somebody forced it active: short.
@@ -69,7 +69,7 @@ impl Booting {
         if ctx.health == ServicesHealth::Failed {
             return Step::Reset {
                 reason: "a service failed while booting".into(),
-                lost: false,
+                loss: Loss::None,
             };
         }
         if ctx.role == Role::Standalone {

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::detection::Links;
 use crate::input::{Command, Input, Start};
 use crate::output::Output;
-use crate::phase::{Cause, Phase, Step};
+use crate::phase::{Cause, Loss, Phase, Step};
 use crate::reset::Resetting;
 use crate::standby::Standby;
 use crate::status;
@@ -233,6 +233,11 @@ impl Core {
                 ctx.history = (report.epoch, report.lsn);
                 ctx.history_known = true;
             }
+            Input::Archived { number } => {
+                if let Phase::Resetting(resetting) = &mut self.phase {
+                    resetting.archived(number);
+                }
+            }
             Input::AskAlone { question } => ctx.ask_alone(question),
             Input::Vems(report) => {
                 ctx.vems = report;
@@ -292,7 +297,7 @@ impl Core {
                     let reason = format!("ordered by the other supervisor: {reason}");
                     return Some(Step::Reset {
                         reason,
-                        lost: false,
+                        loss: Loss::None,
                     });
                 }
             }
@@ -408,7 +413,7 @@ impl Core {
             Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Standby(_) => {
                 Step::Reset {
                     reason,
-                    lost: false,
+                    loss: Loss::None,
                 }
             }
         }
@@ -486,13 +491,17 @@ impl Core {
                 let ctx = &mut self.ctx;
                 Phase::Resetting(Resetting::enter(now, ctx, reason, epoch, grant))
             }
-            Step::Reset { reason, lost } => {
-                if lost {
+            Step::Reset { reason, loss } => {
+                if loss != Loss::None {
                     // Somebody else leads: this node's history is not the newest any more.
                     ctx.record.alone = false;
                     ctx.record.paired = true;
                 }
-                Phase::Resetting(Resetting::enter(now, ctx, reason, None, false))
+                let mut resetting = Resetting::enter(now, ctx, reason, None, false);
+                if let Loss::Forked(rival) = loss {
+                    resetting.archive(now, ctx, rival);
+                }
+                Phase::Resetting(resetting)
             }
         };
         self.speak(now);

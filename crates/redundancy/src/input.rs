@@ -61,6 +61,11 @@ pub enum Input {
         /// Echoed in [`crate::Output::AloneGranted`].
         question: u64,
     },
+    /// What was to be archived is durable.
+    Archived {
+        /// [`crate::Output::Archive`]'s number.
+        number: u64,
+    },
     /// What the VEMs know.
     Vems(VemReport),
     /// A canary decision finished.

@@ -54,6 +54,21 @@ pub enum Output {
         /// Its number.
         probe: u64,
     },
+    /// This node has lost a conflict and has stopped acting: have what it stores archived, then
+    /// tell [`crate::Input::Archived`].
+    Archive {
+        /// Its number, to be echoed.
+        number: u64,
+        /// The epoch that prevails.
+        rival: Epoch,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// As a standby: have synchronisation begun afresh.
+    Resync {
+        /// The content differs: by a bulk sync. Else what is missing is asked for again.
+        whole: bool,
+    },
     /// Leave to commit alone is given: the alone mark is durable and the grant withdrawn.
     AloneGranted {
         /// The question's number.

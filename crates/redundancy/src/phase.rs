@@ -97,12 +97,23 @@ pub(crate) enum Step {
     TakeOver(Epoch, Ended),
     /// To stop acting, let the standby take over, and end.
     Yield(String),
-    /// To stop acting and end. `lost`: somebody else leads, so that leading alone after the
-    /// start is out of the question.
+    /// To stop acting and end.
     Reset {
         /// Why.
         reason: String,
-        /// Somebody else leads.
-        lost: bool,
+        /// Who leads instead, if anybody does.
+        loss: Loss,
     },
+}
+
+/// What a node that ends leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nobody is known to lead instead.
+    None,
+    /// Another leads, to whom this node has handed over: it may not lead alone after the start.
+    Succeeded,
+    /// Another leads under this epoch, who may not have what this node committed: that is
+    /// archived before the end, and this node may not lead alone after the start.
+    Forked(Epoch),
 }

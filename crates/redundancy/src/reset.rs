@@ -2,6 +2,11 @@
 //!
 //! Order of yielding: services are told to stop acting → heartbeats say *yielded* → a gasp on all
 //! links until it is heard → reset. Neither a deaf peer nor a dead disk keeps the node from it.
+//!
+//! Order of losing a conflict: services are told to stop acting → the archive is asked for →
+//! it is durable, or its deadline has passed → reset. Nothing is lost by not waiting: the store
+//! archives by itself before content that has forked is replaced. The wait is for the operator,
+//! who is to find the archive although the store's process is about to end.
 
 use core::time::Duration;
 
@@ -15,6 +20,12 @@ use crate::output::Output;
 /// How long the reset waits for the reason to be durable and the gasp to be heard.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long the reset of a node that has lost a conflict waits for the archive: a configuration
+/// and a table of connections are a few MB, and a disk that takes longer is ailing.
+pub(crate) const ARCHIVE_DEADLINE: Duration = Duration::from_secs(5);
+/// Number of the one archive that one start of the node asks for.
+const ARCHIVE: u64 = 1;
+
 /// State of a node that is ending.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Resetting {
@@ -27,6 +38,8 @@ pub(crate) struct Resetting {
     /// What the last heartbeats of the active granted: a standby must still be able to act on it.
     pub(crate) grant: bool,
     pub(crate) epoch: Option<Epoch>,
+    /// Until when the archive is waited for.
+    archive_by: Option<Time>,
 }
 
 impl Resetting {
@@ -56,6 +69,24 @@ impl Resetting {
             done: false,
             grant,
             epoch: yields,
+            archive_by: None,
+        }
+    }
+
+    /// Has what this node committed archived before the end.
+    pub(crate) fn archive(&mut self, now: Time, ctx: &mut Context, rival: Epoch) {
+        self.archive_by = Some(now + ARCHIVE_DEADLINE);
+        ctx.outputs.push_back(Output::Archive {
+            number: ARCHIVE,
+            rival,
+            reason: self.reason.clone(),
+        });
+    }
+
+    /// It is durable.
+    pub(crate) fn archived(&mut self, number: u64) {
+        if number == ARCHIVE {
+            self.archive_by = None;
         }
     }
 
@@ -83,7 +114,7 @@ impl Resetting {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        (!self.done).then_some(self.until)
+        (!self.done).then_some(self.archive_by.unwrap_or(self.until))
     }
 
     pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) {
@@ -92,6 +123,16 @@ impl Resetting {
         }
         let superseded = self.epoch.is_some_and(|epoch| ctx.seen > epoch);
         let said = self.gasp.is_none() || self.heard || superseded;
+        if self.archive_by.is_some_and(|by| now < by) {
+            return;
+        }
+        if self.archive_by.take().is_some() {
+            ctx.log(
+                3,
+                "ARCHIVE_LATE",
+                "The archive is not written yet; it will be before anything is replaced.".into(),
+            );
+        }
         if now >= self.until || (said && ctx.is_durable(self.write)) {
             self.done = true;
             ctx.outputs.push_back(Output::Reset {

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::epochs::Reservation;
 use crate::input::ServicesHealth;
 use crate::output::Output;
-use crate::phase::{Ended, Step};
+use crate::phase::{Ended, Loss, Step};
 
 /// Restarts of the pair that an unstable standby may cause …
 pub(crate) const PAIR_RESTARTS_MAX: usize = 3;
@@ -199,7 +199,7 @@ impl Standby {
         if ctx.health == ServicesHealth::Failed {
             return Step::Reset {
                 reason: "a service failed".to_owned(),
-                lost: false,
+                loss: Loss::None,
             };
         }
         if ctx.peer.fault.is_some() {
@@ -399,7 +399,7 @@ impl Standby {
             }));
         Step::Reset {
             reason,
-            lost: false,
+            loss: Loss::None,
         }
     }
 }

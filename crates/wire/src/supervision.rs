@@ -57,6 +57,23 @@ pub enum ToService {
         /// Its number.
         probe: u64,
     },
+    /// Write a durable archive of what is stored here, with its history (`pss` only): this node
+    /// has lost a conflict and follows from its next start. Answered by
+    /// [`FromService::Archived`]. Content that was archived at the same history already is not
+    /// written twice.
+    Archive {
+        /// To be echoed.
+        number: u64,
+        /// The epoch that prevails.
+        rival: Epoch,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// Synchronise afresh (`pss` of a standby only): it has stalled, or its content differs.
+    Resync {
+        /// The content is not trusted: take a bulk sync instead of asking for what is missing.
+        whole: bool,
+    },
     /// Finish and exit within the stop deadline.
     Stop,
 }
@@ -99,6 +116,11 @@ pub enum FromService {
         question: u64,
         /// What is asked.
         ask: Ask,
+    },
+    /// The archive with this number is durable (`pss` only).
+    Archived {
+        /// [`ToService::Archive`]'s number.
+        number: u64,
     },
     /// A line for the log.
     Log(LogRecord),

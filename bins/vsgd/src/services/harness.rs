@@ -111,6 +111,16 @@ pub(crate) fn supervised(message: ToService) -> ServiceInput {
         ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
         ToService::Console(line) => ServiceInput::Console(line),
         ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
+        ToService::Archive {
+            number,
+            rival,
+            reason,
+        } => ServiceInput::Archive {
+            number,
+            rival,
+            reason,
+        },
+        ToService::Resync { whole } => ServiceInput::Resync { whole },
         ToService::Stop => ServiceInput::Stop,
     }
 }

@@ -90,7 +90,13 @@ pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow
             message = shell.supervision.receive() => match message? {
                 Some(ToService::Posture(posture)) => shell.posture(posture)?,
                 Some(ToService::Stop) | None => return Ok(()),
-                Some(ToService::Answer { .. } | ToService::Console(_) | ToService::ProbeVems { .. }) => {}
+                Some(
+                    ToService::Answer { .. }
+                    | ToService::Console(_)
+                    | ToService::ProbeVems { .. }
+                    | ToService::Archive { .. }
+                    | ToService::Resync { .. },
+                ) => {}
             },
             Some(event) = incoming.recv() => {
                 shell.event(event)?;

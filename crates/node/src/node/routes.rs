@@ -102,6 +102,16 @@ impl Node {
             ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
             ToService::Console(line) => ServiceInput::Console(line),
             ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
+            ToService::Archive {
+                number,
+                rival,
+                reason,
+            } => ServiceInput::Archive {
+                number,
+                rival,
+                reason,
+            },
+            ToService::Resync { whole } => ServiceInput::Resync { whole },
             ToService::Stop => {
                 self.steps
                     .push_back(Step::Service(service, ServiceInput::Stop));
@@ -128,7 +138,11 @@ impl Node {
                 self.steps
                     .push_back(Step::Exit(ServiceName::Mts, ExitStatus::Code(0)));
             }
-            ToService::Answer { .. } | ToService::Console(_) | ToService::ProbeVems { .. } => {}
+            ToService::Answer { .. }
+            | ToService::Console(_)
+            | ToService::ProbeVems { .. }
+            | ToService::Archive { .. }
+            | ToService::Resync { .. } => {}
         }
     }
 

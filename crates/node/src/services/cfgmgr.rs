@@ -423,6 +423,8 @@ impl Service for Cfgmgr {
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
             | ServiceInput::ProbeVems { .. }
+            | ServiceInput::Archive { .. }
+            | ServiceInput::Resync { .. }
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }

@@ -491,6 +491,8 @@ impl Service for PolicyEngine {
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
             | ServiceInput::ProbeVems { .. }
+            | ServiceInput::Archive { .. }
+            | ServiceInput::Resync { .. }
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }

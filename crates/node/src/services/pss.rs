@@ -130,11 +130,13 @@ impl Service for Pss {
             ServiceInput::BrokerLost => pss::Input::BrokerLost,
             ServiceInput::PeerBroker(connected) => pss::Input::PeerConnected(connected),
             ServiceInput::Message(message) => pss::Input::Message(message),
+            ServiceInput::Resync { whole } => pss::Input::Resync { whole },
             // Nothing to finish: what is written is written, what is not flushed is not
             // acknowledged.
             ServiceInput::Stop
             | ServiceInput::Console(_)
             | ServiceInput::ProbeVems { .. }
+            | ServiceInput::Archive { .. }
             | ServiceInput::Vem { .. }
             | ServiceInput::Shell { .. }
             | ServiceInput::WallClock { .. } => return,

@@ -452,6 +452,8 @@ impl Service for VemMgr {
             | ServiceInput::Console(_)
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
+            | ServiceInput::Archive { .. }
+            | ServiceInput::Resync { .. }
             | ServiceInput::Stop
             | ServiceInput::WallClock { .. } => {}
         }

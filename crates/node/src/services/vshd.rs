@@ -495,7 +495,11 @@ impl Service for Vshd {
                     self.peer_lost();
                 }
             }
-            ServiceInput::Vem { .. } | ServiceInput::ProbeVems { .. } | ServiceInput::Stop => {}
+            ServiceInput::Vem { .. }
+            | ServiceInput::ProbeVems { .. }
+            | ServiceInput::Archive { .. }
+            | ServiceInput::Resync { .. }
+            | ServiceInput::Stop => {}
         }
         self.apply_posture();
         while let Some(message) = self.checkpoint.poll_message() {

@@ -56,6 +56,9 @@ pub(super) struct Following {
     bulk_done: bool,
     /// Last position acknowledged in this subscription.
     acked: Option<Lsn>,
+    /// What is here differs from the active's although the history says otherwise: only a bulk
+    /// sync mends that.
+    distrusted: bool,
 }
 
 /// The files are being replaced by a snapshot. Commits are held meanwhile.
@@ -117,8 +120,20 @@ impl Store {
         }
     }
 
+    /// The System Manager finds that this standby lags or differs, and that it does not mend.
+    pub(super) fn resync(&mut self, now: Time, whole: bool) {
+        if self.activity() != Activity::Standby || self.replacing.is_some() {
+            return;
+        }
+        if whole {
+            self.following.distrusted = true;
+            self.following.bulk_done = false;
+        }
+        self.subscribe(now);
+    }
+
     fn usable_history(&self) -> (Epoch, Lsn) {
-        if self.born.lost {
+        if self.born.lost || self.following.distrusted {
             NOTHING_USABLE
         } else {
             self.history.last()
@@ -303,6 +318,7 @@ impl Store {
         self.unflushed.clear();
         self.durable = (at.1, self.content.config_hash());
         self.counters.bulks += 1;
+        self.following.distrusted = false;
         self.tell_replaced();
         if self.activity() == Activity::Standby {
             self.following.phase = Phase::Asking { retry_at: now };

@@ -62,6 +62,12 @@ pub(super) struct Side {
     pub(super) logs: Vec<LogRecord>,
     pub(super) done: Vec<(u64, Result<String, String>)>,
     pub(super) resets: Vec<String>,
+    /// How long an archive takes; `None` is for ever.
+    pub(super) archive_time: Option<Duration>,
+    archive_due: Option<(Time, u64)>,
+    /// Histories that were archived.
+    pub(super) archives: Vec<(Epoch, Lsn)>,
+    pub(super) resyncs: Vec<bool>,
     /// The newest probe that a VEM has answered.
     answered: u64,
     last_vems: Option<VemReport>,
@@ -132,6 +138,10 @@ impl Side {
             logs: Vec::new(),
             done: Vec::new(),
             resets: Vec::new(),
+            archive_time: Some(WRITE),
+            archive_due: None,
+            archives: Vec::new(),
+            resyncs: Vec::new(),
             answered: 0,
             last_vems: None,
             last_sync: None,
@@ -252,6 +262,7 @@ impl Pair {
         side.told = Activity::Idle;
         side.boots_at = None;
         side.writes.clear();
+        side.archive_due = None;
         side.inbox.clear();
         side.control.clear();
         self.connected_since = None;

@@ -1,5 +1,7 @@
 //! Schedules that must come out right, as far as this core decides them. A is the primary.
 
+use core::time::Duration;
+
 use model::Epoch;
 
 use super::pair::{A, B, Pair};
@@ -198,4 +200,35 @@ fn schedule_9_the_interval_changes_on_a_live_pair_without_a_role_change() {
         },
     );
     assert!(matches!(pair.result(A, refused), Some(Err(_))));
+}
+
+#[test]
+fn the_loser_of_a_conflict_stops_has_its_content_archived_and_then_resets() {
+    for archive_time in [Some(2), Some(700), None] {
+        let mut pair = Pair::stable(1).with_vems();
+        pair.sides[A].archive_time = archive_time.map(Duration::from_millis);
+        pair.vems[0].reaches = [true, false];
+        pair.vems[1].reaches = [false, true];
+        pair.run(100);
+        pair.cut();
+        pair.run_until("both act", 2_000, |pair| pair.actives().len() == 2);
+        assert!(pair.commit(A) && pair.commit(B));
+        let forked = pair.sides[A].history;
+        pair.run(100);
+        pair.heal();
+        pair.run_until("A stops", 1_000, |pair| pair.actives() == [B]);
+        let waited = pair.run_until("A resets", 6_000, |pair| !pair.sides[A].resets.is_empty());
+        let limit = archive_time.map_or(crate::reset::ARCHIVE_DEADLINE, Duration::from_millis);
+        assert!(
+            waited + Duration::from_millis(10) >= limit,
+            "{waited:?} is less than {limit:?}"
+        );
+        let archives = archive_time.map(|_| forked);
+        assert_eq!(pair.sides[A].archives, Vec::from_iter(archives));
+        assert_eq!(
+            pair.sides[A].mnemonics().contains(&"ARCHIVE_LATE"),
+            archive_time.is_none()
+        );
+        pair.run_until("A follows", 10_000, |pair| pair.is_stable(A));
+    }
 }

@@ -236,6 +236,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
                 ..sync
             }),
         ),
+        ("archived", Input::Archived { number: 1 }),
         ("a commit asks to go alone", Input::AskAlone { question: 1 }),
         (
             "VEM: higher epoch",
@@ -334,6 +335,8 @@ fn outputs(core: &mut Core) -> String {
                 Activity::Quiesce(_) => "posture Quiesce".to_owned(),
             },
             Output::ProbeVems { .. } => "probe VEMs".to_owned(),
+            Output::Archive { .. } => "archive".to_owned(),
+            Output::Resync { whole } => format!("resync{}", if whole { ", whole" } else { "" }),
             Output::AloneGranted { .. } => "leave to be alone".to_owned(),
             Output::Log(record) => format!("log {}", record.mnemonic),
             Output::CommandDone { result, .. } => {

@@ -539,6 +539,8 @@ fn shorten(output: &Output) -> String {
             ToService::Answer { .. }
             | ToService::Console(_)
             | ToService::ProbeVems { .. }
+            | ToService::Archive { .. }
+            | ToService::Resync { .. }
             | ToService::Stop => {
                 format!("message to {service}")
             }

@@ -583,6 +583,7 @@ impl Pair {
             | FromService::Heartbeat { .. }
             | FromService::Sync(_)
             | FromService::Vems(_)
+            | FromService::Archived { .. }
             | FromService::Canary { .. } => {}
             FromService::Log(record) => {
                 assert!(record.severity > 3, "{}: {}", record.mnemonic, record.text);

@@ -49,6 +49,11 @@ impl Pair {
             self.sides[node].durable = record;
             self.tell(node, Input::Persisted { write });
         }
+        if let Some((_, number)) = self.sides[node].archive_due.take_if(|(at, _)| now >= *at) {
+            let history = self.sides[node].history;
+            self.sides[node].archives.push(history);
+            self.tell(node, Input::Archived { number });
+        }
         while let Some((at, connection, _)) = self.sides[node].control.front() {
             let ours = self.sides[node].connected;
             if now < *at || ours.is_none_or(|ours| *connection > ours) {
@@ -269,6 +274,14 @@ impl Pair {
                     side.answered = probe;
                 }
             }
+            Output::Archive { number, .. } => {
+                assert!(
+                    side.acting().is_none(),
+                    "V2: archives while its services act"
+                );
+                side.archive_due = side.archive_time.map(|time| (now + time, number));
+            }
+            Output::Resync { whole } => side.resyncs.push(whole),
             Output::AloneGranted { question } => {
                 assert!(side.durable.alone, "A2: leave without a durable mark");
                 side.alone_granted.push(question);
