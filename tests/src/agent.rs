@@ -1,5 +1,9 @@
 //! What a host agent says of itself.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
@@ -13,10 +17,21 @@ pub struct Status {
     pub obeyed_epoch: Option<String>,
     /// The highest epoch it has seen.
     pub highest_epoch: String,
+    /// The nodes that it knows.
+    pub gateways: Vec<Gateway>,
     last_claim_accepted_ns: Option<u64>,
     first_decision_after_claim_ns: Option<u64>,
     /// What has happened since the worker started.
     pub counters: Counters,
+}
+
+/// A node, as an agent sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Gateway {
+    /// Whether there is a connection to it.
+    pub connected: bool,
+    /// Whether its verdicts are taken.
+    pub obeyed: bool,
 }
 
 /// Counters of a worker.
@@ -43,6 +58,26 @@ impl Status {
     /// When it does not answer.
     pub fn of(lab: &Lab, host: &str) -> Result<Self> {
         serde_json::from_value(lab.agent(host, "status")?).context("the agent's status")
+    }
+
+    /// The same from the agent's socket, for who asks many times a second: `vemd show` reads it
+    /// too, but is a process each time.
+    ///
+    /// # Errors
+    /// When it does not answer within a second.
+    pub fn peek(lab: &Lab, host: &str) -> Result<Self> {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let path = lab.run_folder(host).join("vemd.sock");
+        let mut socket =
+            UnixStream::connect(&path).with_context(|| format!("{}", path.display()))?;
+        socket
+            .set_read_timeout(Some(LIMIT))
+            .context("a time limit")?;
+        let mut text = Vec::new();
+        socket
+            .read_to_end(&mut text)
+            .context("the agent's status")?;
+        serde_json::from_slice(&text).context("the agent's status")
     }
 
     /// When it accepted the newest claim, in nanoseconds of [`clock::now_ns`].

@@ -130,6 +130,12 @@ impl Lab {
         &self.plan.name
     }
 
+    /// The folder of a member's sockets.
+    #[must_use]
+    pub fn run_folder(&self, member: &str) -> PathBuf {
+        self.up.logs.with_file_name("run").join(member)
+    }
+
     /// Any `vsg-lab` verb: exit code and output, whatever they are.
     ///
     /// # Errors
@@ -265,7 +271,20 @@ impl Lab {
     /// # Errors
     /// What `vsg-lab traffic start` says.
     pub fn start_traffic(&self, seconds: u64) -> Result<Value> {
-        self.ask(&["traffic", "start"], &["--seconds", &seconds.to_string()])
+        self.start_traffic_with(seconds, &[])
+    }
+
+    /// The same with further words for `vsg-lab traffic start`.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn start_traffic_with(&self, seconds: u64, words: &[&str]) -> Result<Value> {
+        let seconds = seconds.to_string();
+        let words: Vec<&str> = ["--seconds", &seconds]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        self.ask(&["traffic", "start"], &words)
     }
 
     /// Ends the measured traffic.

@@ -1,5 +1,5 @@
-//! Drives the product from outside, as an operator would: through `vsg-lab`, `vsh` and `vemd
-//! show`, and nothing else.
+//! Drives the product from outside, as an operator would: through `vsg-lab`, `vsh` and what `vemd
+//! show` reads, and nothing else.
 //!
 //! | module | holds |
 //! |---|---|
@@ -8,12 +8,13 @@
 //! | [`traffic`] | what was measured in a window of time |
 //! | [`mod@bench`] | what every system test begins with |
 //! | [`clock`] | the clock that everything is stamped with |
+//! | [`soak`] | hours of faults, with the invariants checked all the time |
 //! | [`agent`] | what a host agent says of itself |
 //! | [`wait`] | waits for a state, with a deadline |
 //! | [`site`] | what the tests know of the default topology and the sample policy |
 //! | [`leftovers`] | what a lab could leave behind, compared before and after |
 //!
-//! The system tests and the demo are its two users.
+//! The system tests, the demo and the soak are its users.
 
 pub mod agent;
 pub mod bench;
@@ -22,6 +23,7 @@ pub mod guard;
 pub mod lab;
 pub mod leftovers;
 pub mod site;
+pub mod soak;
 pub mod traffic;
 pub mod wait;
 

@@ -6,6 +6,7 @@
 //! | `test` | everything CI runs | only under the target folder |
 //! | `lab …` | builds release and hands over to `vsg-lab` | what the lab makes |
 //! | `sim …` | builds release and hands over to the simulation | nothing |
+//! | `soak` | hours of faults under traffic, the invariants checked from outside | only under the target folder |
 //! | `fix` | formats and applies the linter's suggestions | the sources |
 //!
 //! `fix` is the only verb that changes a file of the clone.
@@ -15,6 +16,7 @@ mod demo;
 mod packages;
 mod process;
 mod progress;
+mod soak;
 mod stage;
 mod workspace;
 
@@ -55,6 +57,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Breaks a pair again and again under traffic, and checks from outside what must hold.
+    Soak(soak::Options),
     /// Runs everything CI runs; with names, only those checks.
     Test {
         /// The checks to run, in the order of the list; none means all.
@@ -88,6 +92,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             workspace.build_release(&["sim"])?;
             workspace.hand_over("sim", &words)
         }
+        Verb::Soak(options) => soak::run(&workspace, &options),
         Verb::Test { only } => checks::test(&workspace, &only),
     }
 }

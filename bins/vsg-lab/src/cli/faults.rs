@@ -7,6 +7,7 @@ use crate::namespace::Namespace;
 use crate::paths::LabPaths;
 use crate::process;
 use crate::site;
+use crate::sys;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use rustix::process::Signal;
@@ -330,6 +331,8 @@ fn pause_service(
     span_ms: Option<u64>,
 ) -> anyhow::Result<FaultReport> {
     let targets = fault::service_processes(namespace, service)?;
+    // A pause is as long as was asked for, also on a busy machine.
+    let _ = sys::ask_real_time();
     let at_ns = now_ns();
     let send_all = |signal| {
         targets
@@ -356,6 +359,8 @@ fn pause(
     let namespace = Namespace::named(paths.namespace(member));
     manifest.faults.paused.insert(member.to_owned());
     manifest.store(paths)?;
+    // As in `pause_service`.
+    let _ = sys::ask_real_time();
     let at_ns = now_ns();
     let processes = process::pause_all(&namespace)?;
     let Some(span_ms) = span_ms else {
