@@ -1,6 +1,9 @@
 //! What an operator can ask for.
 
-use model::{Action, Attribute, Condition, MatchCriteria, ModuleNumber, ObjectName, PairId, Role};
+use model::{
+    Action, Attribute, Condition, ConflictPolicy, MatchCriteria, ModuleNumber, ObjectName, PairId,
+    Role,
+};
 use serde::{Deserialize, Serialize};
 
 /// One complete command.
@@ -24,6 +27,8 @@ pub enum Command {
     PairId(PairId),
     /// `reload`: asks first, then restarts this node.
     Reload,
+    /// `system redundancy split-brain …`.
+    SetConflictPolicy(ConflictPolicy),
     /// `system redundancy heartbeat …`.
     SetHeartbeat(HeartbeatSetting),
     /// `system redundancy role …`.

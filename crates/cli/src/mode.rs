@@ -114,6 +114,7 @@ impl Mode {
             | Command::Empty
             | Command::ForceActive
             | Command::Reload
+            | Command::SetConflictPolicy(_)
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)
             | Command::Show(_)

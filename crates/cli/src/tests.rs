@@ -54,6 +54,14 @@ fn commands_of_exec_mode() {
         ("show system uptime", show(Show::SystemUptime)),
         ("show version", show(Show::Version)),
         (
+            "system redundancy split-brain newest-config",
+            Command::SetConflictPolicy(model::ConflictPolicy::NewestConfig),
+        ),
+        (
+            "sys red split most",
+            Command::SetConflictPolicy(model::ConflictPolicy::MostVems),
+        ),
+        (
             "system redundancy role primary",
             Command::SetRole(Role::Primary),
         ),

@@ -160,6 +160,7 @@ impl Candidate {
             | Command::ForceActive
             | Command::PairId(_)
             | Command::Reload
+            | Command::SetConflictPolicy(_)
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)
             | Command::Show(_)

@@ -18,7 +18,7 @@ pub use condition::{
 pub use epoch::{Epoch, Incarnation};
 pub use flow::{Direction, FlowAttributes, FlowKey, Generation, Protocol, Verdict};
 pub use identity::{NodeKey, ParseNodeKeyError};
-pub use place::{InvalidPairId, LinkId, ModuleNumber, PairId, Role, Slot};
+pub use place::{ConflictPolicy, InvalidPairId, LinkId, ModuleNumber, PairId, Role, Slot};
 pub use service::{Sap, ServiceKind, ServiceName, UnknownService};
 pub use time::Time;
 

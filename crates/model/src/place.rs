@@ -39,6 +39,31 @@ impl fmt::Display for Role {
     }
 }
 
+/// Who resets when both nodes of a pair have been active and both hold commits that the other
+/// lacks. Without such commits on either side the question does not arise.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum ConflictPolicy {
+    /// The primary (chapter, "Split brain").
+    #[default]
+    PrimaryResets,
+    /// The one whose configuration was changed longer ago.
+    NewestConfig,
+    /// The one that fewer VEMs obey.
+    MostVems,
+}
+
+impl fmt::Display for ConflictPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PrimaryResets => "primary-resets",
+            Self::NewestConfig => "newest-config",
+            Self::MostVems => "most-vems",
+        })
+    }
+}
+
 /// One of the two places of a pair; also its module number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Slot {

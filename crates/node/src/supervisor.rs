@@ -262,6 +262,7 @@ impl Supervisor {
                 interval_ms,
                 misses,
             },
+            Ask::SetConflictPolicy(policy) => Command::SetConflictPolicy(policy),
             Ask::Reload => Command::Reload,
             Ask::ForceActive => Command::ForceActive,
         };

@@ -6,6 +6,7 @@ use wire::heartbeat::State;
 use crate::context::Context;
 use crate::input::ServicesHealth;
 use crate::phase::{Cause, Loss, Step};
+use crate::split_brain;
 
 /// State of a node that will lead as soon as its epoch is durable.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -50,7 +51,7 @@ impl Activating {
                 Cause::TakenBack => {
                     return Step::Reset {
                         reason: "the other supervisor leads".into(),
-                        loss: Loss::Forked(epoch),
+                        loss: split_brain::loss(now, ctx, epoch),
                     };
                 }
                 // The other one resets.

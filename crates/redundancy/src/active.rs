@@ -7,9 +7,9 @@
 
 use core::time::Duration;
 
-use model::{Epoch, Time};
+use model::{Epoch, Lsn, Time};
 use wire::control::ControlMessage;
-use wire::heartbeat::{Gasp, State};
+use wire::heartbeat::{Contest, Gasp, State};
 use wire::supervision::Activity;
 
 use crate::alone::Leave;
@@ -18,7 +18,7 @@ use crate::gap::Pause;
 use crate::input::ServicesHealth;
 use crate::output::Output;
 use crate::phase::{Cause, Ended, Loss, Step};
-use crate::split_brain::{self, Verdict};
+use crate::split_brain::{self, Contested, Verdict};
 use crate::switchover::{HandingOver, Quiescing, REFUSAL};
 
 /// What an active is doing.
@@ -28,6 +28,8 @@ pub(crate) enum Mode {
     Acting,
     /// Stopped after a pause.
     Paused(Pause),
+    /// Has met another active.
+    Contested(Contested),
     /// Finishes what is in flight before a switchover.
     Quiescing(Quiescing),
     /// Has yielded in a switchover.
@@ -46,6 +48,10 @@ pub(crate) struct Active {
     /// Since when it acts under it.
     pub(crate) since: Time,
     pub(crate) mode: Mode,
+    /// Newest commit when it began to act.
+    pub(crate) base: (Epoch, Lsn),
+    /// What was last brought forward against another active: final for that rival.
+    pleaded: Option<Contest>,
     pub(crate) leave: Leave,
     /// The posture whose application ends a takeover.
     over_at: Option<u64>,
@@ -77,6 +83,8 @@ impl Active {
             epoch,
             since: now,
             mode: Mode::Acting,
+            base: ctx.history,
+            pleaded: None,
             leave: Leave::new(epoch),
             over_at: took_over.map(|_| sequence),
             canary: None,
@@ -145,14 +153,15 @@ impl Active {
     pub(crate) fn activity(&self) -> Activity {
         match self.mode {
             Mode::Acting => Activity::Active(self.epoch),
+            Mode::Contested(contested) if contested.acts => Activity::Active(self.epoch),
             Mode::Quiescing(_) => Activity::Quiesce(self.epoch),
-            Mode::Paused(_) | Mode::HandingOver(_) => Activity::Idle,
+            Mode::Contested(_) | Mode::Paused(_) | Mode::HandingOver(_) => Activity::Idle,
         }
     }
 
     pub(crate) const fn state(&self) -> State {
         match self.mode {
-            Mode::Acting | Mode::Quiescing(_) => State::Active,
+            Mode::Acting | Mode::Contested(_) | Mode::Quiescing(_) => State::Active,
             Mode::Paused(_) => State::Paused,
             Mode::HandingOver(_) => State::Yielded,
         }
@@ -174,6 +183,7 @@ impl Active {
     pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
         match self.mode {
             Mode::Acting => None,
+            Mode::Contested(contested) => Some(contested.deadline()),
             Mode::Paused(pause) => Some(pause.deadline(ctx)),
             Mode::Quiescing(quiescing) => Some(quiescing.next()),
             Mode::HandingOver(handing_over) => Some(handing_over.deadline),
@@ -188,7 +198,7 @@ impl Active {
             return;
         }
         match self.mode {
-            Mode::Acting | Mode::Paused(_) => {}
+            Mode::Acting | Mode::Contested(_) | Mode::Paused(_) => {}
             Mode::Quiescing(quiescing) => {
                 ctx.done(
                     quiescing.command,
@@ -254,6 +264,7 @@ impl Active {
                 self.note_presence(now, ctx);
                 Step::Stay
             }
+            Mode::Contested(_) => Step::Stay,
             Mode::Paused(pause) => {
                 if pause.over(now, ctx, self.epoch) {
                     self.act_again(ctx);
@@ -286,31 +297,11 @@ impl Active {
     /// Reasons to stop leading, the most urgent first.
     fn give_way(&mut self, now: Time, ctx: &mut Context) -> Option<Step> {
         let handing_over = matches!(self.mode, Mode::HandingOver(_));
-        let acting = !handing_over && !matches!(self.mode, Mode::Paused(_));
-        match split_brain::judge(now, ctx, self.epoch, self.since, acting) {
-            Verdict::Alone => {}
-            Verdict::Superseded(_) if handing_over => {
-                let reason = "Reset due to switchover by operator".to_owned();
-                let loss = Loss::Succeeded;
-                return Some(Step::Reset { reason, loss });
-            }
-            Verdict::Superseded(theirs) => {
-                ctx.tell(Activity::Idle, false);
-                ctx.log(
-                    2,
-                    "SUPERSEDED",
-                    format!(
-                        "Epoch {theirs} is above this supervisor's {}; it stops acting.",
-                        self.epoch
-                    ),
-                );
-                let reason = "a higher epoch was seen".to_owned();
-                let loss = Loss::Forked(theirs);
-                return Some(Step::Reset { reason, loss });
-            }
-            verdict @ (Verdict::Resets(theirs) | Verdict::Survives(theirs)) => {
-                return Some(self.resolve_conflict(ctx, verdict, theirs));
-            }
+        if let Some(step) = self.contend(now, ctx) {
+            return Some(step);
+        }
+        if ctx.seen > self.epoch && !matches!(self.mode, Mode::Contested(_)) {
+            return Some(self.superseded(now, ctx, handing_over));
         }
         let stable = self.standby_stable(now, ctx);
         if ctx.health == ServicesHealth::Failed {
@@ -358,29 +349,114 @@ impl Active {
         false
     }
 
-    fn resolve_conflict(&self, ctx: &mut Context, verdict: Verdict, theirs: Epoch) -> Step {
+    /// Told of a higher epoch, by whomever: stop, and follow after the reset. Who leads after the
+    /// start is not negotiated again.
+    fn superseded(&self, now: Time, ctx: &mut Context, handed_over: bool) -> Step {
+        if handed_over {
+            let reason = "Reset due to switchover by operator".to_owned();
+            let loss = Loss::Succeeded;
+            return Step::Reset { reason, loss };
+        }
         ctx.tell(Activity::Idle, false);
-        let loser = model::Slot::Sup1;
-        let lsn = ctx.sync.lsn.0;
+        let theirs = ctx.seen;
+        ctx.log(
+            2,
+            "SUPERSEDED",
+            format!(
+                "Epoch {theirs} is above this supervisor's {}; it stops acting.",
+                self.epoch
+            ),
+        );
+        let reason = "a higher epoch was seen".to_owned();
+        let loss = split_brain::loss(now, ctx, theirs);
+        Step::Reset { reason, loss }
+    }
+
+    /// What is brought forward against another active.
+    pub(crate) fn contest(&self) -> Option<Contest> {
+        match self.mode {
+            Mode::Contested(contested) => Some(contested.ours),
+            Mode::Acting | Mode::Paused(_) | Mode::Quiescing(_) | Mode::HandingOver(_) => None,
+        }
+    }
+
+    /// Another active is met, and which of the two resets is judged.
+    fn contend(&mut self, now: Time, ctx: &mut Context) -> Option<Step> {
+        let rival = split_brain::rival(now, ctx, self.epoch, self.since);
+        match self.mode {
+            Mode::Paused(_) | Mode::HandingOver(_) => return None,
+            Mode::Acting | Mode::Quiescing(_) => self.meet(now, ctx, rival?),
+            Mode::Contested(_) => {}
+        }
+        let Mode::Contested(mut contested) = self.mode else {
+            return None;
+        };
+        match contested.judge(now, ctx, self.epoch, rival) {
+            Verdict::Open { acts } => {
+                contested.acts = acts;
+                self.mode = Mode::Contested(contested);
+                ctx.tell(self.activity(), self.leave.given());
+                None
+            }
+            Verdict::Loses(rule) => {
+                (contested.acts, contested.loses) = (false, Some(rule));
+                self.mode = Mode::Contested(contested);
+                ctx.tell(Activity::Idle, false);
+                let (slot, words) = (ctx.slot(), rule.words());
+                ctx.log(
+                    2,
+                    "SPLIT_BRAIN_LOST",
+                    format!("{slot} stops acting and will reset: {words}."),
+                );
+                None
+            }
+            Verdict::Over => {
+                self.act_again(ctx);
+                let text = "The other supervisor is not active any more; this one acts.";
+                ctx.log(4, "SPLIT_BRAIN_OVER", text.to_owned());
+                None
+            }
+            Verdict::Survives(theirs, rule) => {
+                ctx.see(theirs);
+                ctx.tell(Activity::Idle, false);
+                let (other, words) = (ctx.slot().other(), rule.words());
+                ctx.log(
+                    2,
+                    "SPLIT_BRAIN_WON",
+                    format!("{other} resets, this supervisor takes a new epoch: {words}."),
+                );
+                Some(Step::Activate(Cause::Survived))
+            }
+            Verdict::Resets(theirs) => {
+                ctx.tell(Activity::Idle, false);
+                let reason = match contested.loses {
+                    Some(rule) => format!("both supervisors were active; {}", rule.words()),
+                    None => "both supervisors were active; a higher epoch prevails".to_owned(),
+                };
+                let loss = split_brain::loss(now, ctx, theirs);
+                Some(Step::Reset { reason, loss })
+            }
+        }
+    }
+
+    fn meet(&mut self, now: Time, ctx: &mut Context, theirs: Epoch) {
+        if let Mode::Quiescing(quiescing) = self.mode {
+            let text = "Failed to switchover (the other supervisor is active)";
+            ctx.done(quiescing.command, Err(text.to_owned()));
+        }
+        let pleaded = self.pleaded.filter(|contest| contest.rival == theirs);
+        let contest = pleaded.unwrap_or_else(|| split_brain::contest(now, ctx, self.base, theirs));
+        self.pleaded = Some(contest);
+        self.mode = Mode::Contested(Contested::new(now, ctx, contest));
+        let (ours, lsn) = (self.epoch, ctx.sync.lsn.0);
         ctx.log(
             2,
             "SPLIT_BRAIN",
             format!(
-                "Both supervisors are active, under epochs {} (ours, up to commit {lsn}) and \
-             {theirs}: {loser} resets, {} takes a new epoch; what was committed on {loser} \
-                 after the split is lost.",
-                self.epoch,
-                loser.other()
+                "Both supervisors are active, under epochs {ours} (ours, up to commit {lsn}) and \
+                 {theirs}."
             ),
         );
-        if verdict == Verdict::Survives(theirs) {
-            ctx.see(theirs);
-            Step::Activate(Cause::Survived)
-        } else {
-            let reason = "both supervisors were active; the primary resets".to_owned();
-            let loss = Loss::Forked(theirs);
-            Step::Reset { reason, loss }
-        }
     }
 
     fn quiesce(&mut self, now: Time, ctx: &mut Context, quiescing: Quiescing) -> Step {

@@ -1,6 +1,6 @@
 //! Operators' commands, but for those that only one phase knows.
 
-use model::{PairId, Role, Time};
+use model::{ConflictPolicy, PairId, Role, Time};
 use wire::control::ControlMessage;
 
 use crate::context::Context;
@@ -72,6 +72,23 @@ pub(crate) fn set_heartbeat(
                 interval_ms,
                 misses,
             }));
+    }
+    ctx.persist_for(now, command, String::new());
+}
+
+/// `system redundancy split-brain`. `leads`: the peer is told to do the same. Where the two differ
+/// all the same, the chapter's rule decides.
+pub(crate) fn set_conflict_policy(
+    now: Time,
+    ctx: &mut Context,
+    command: u64,
+    policy: ConflictPolicy,
+    leads: bool,
+) {
+    ctx.record.conflict_policy = policy;
+    if leads {
+        let message = ControlMessage::ConflictPolicy(policy);
+        ctx.outputs.push_back(Output::Control(message));
     }
     ctx.persist_for(now, command, String::new());
 }

@@ -75,6 +75,8 @@ pub(crate) struct Context {
     /// `pss` has reported since the start.
     pub(crate) history_known: bool,
     pub(crate) sync: SyncReport,
+    /// When a change of the configuration was seen to be committed.
+    configured: Option<Time>,
     pub(crate) vems: VemReport,
     /// Probes of the VEMs asked for.
     probes: u64,
@@ -109,6 +111,7 @@ impl Context {
             history: start.history,
             history_known: false,
             sync: SyncReport::default(),
+            configured: None,
             vems: VemReport::default(),
             probes: 0,
             health: ServicesHealth::Starting,
@@ -160,6 +163,24 @@ impl Context {
     /// Somebody has used this epoch.
     pub(crate) fn see(&mut self, epoch: Epoch) {
         self.seen = self.seen.max(epoch);
+    }
+
+    /// Takes in how far synchronisation is.
+    pub(crate) fn take_sync(&mut self, now: Time, report: SyncReport) {
+        // What a bulk sync brings was configured at some time before.
+        let in_step = self.history_known && self.sync.bulk_done == report.bulk_done;
+        if in_step && self.sync.config_hash != report.config_hash {
+            self.configured = Some(now);
+        }
+        self.sync = report;
+        self.history = (report.epoch, report.lsn);
+        self.history_known = true;
+    }
+
+    /// Seconds since the configuration was last changed, if this node has seen that.
+    pub(crate) fn config_age_s(&self, now: Time) -> Option<u32> {
+        self.configured
+            .map(|at| u32::try_from(now.since(at).as_secs()).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn next_epoch(&self) -> Epoch {

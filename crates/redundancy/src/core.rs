@@ -212,13 +212,11 @@ impl Core {
                 }
             }
             Input::PeerConnected => {
-                ctx.peer.connected = true;
-                ctx.peer.hello = None;
+                ctx.peer.reconnect(true);
                 ctx.greeted = None;
             }
             Input::PeerDisconnected => {
-                ctx.peer.connected = false;
-                ctx.peer.hello = None;
+                ctx.peer.reconnect(false);
                 ctx.greeted = None;
             }
             Input::Control(message) => return self.control(now, message),
@@ -228,11 +226,7 @@ impl Core {
                     active.posture_applied(now, ctx, sequence);
                 }
             }
-            Input::Sync(report) => {
-                ctx.sync = report;
-                ctx.history = (report.epoch, report.lsn);
-                ctx.history_known = true;
-            }
+            Input::Sync(report) => ctx.take_sync(now, report),
             Input::Archived { number } => {
                 if let Phase::Resetting(resetting) = &mut self.phase {
                     resetting.archived(number);
@@ -276,7 +270,10 @@ impl Core {
                     format!("The other supervisor refuses this one: {why}."),
                 );
             }
-            ControlMessage::TakenOver { epoch } => ctx.see(*epoch),
+            ControlMessage::TakenOver { epoch } => {
+                ctx.see(*epoch);
+                ctx.peer.note_taken_over(*epoch);
+            }
             ControlMessage::Withdrawn { epoch } => {
                 if let Phase::Active(active) = &mut self.phase {
                     active.leave.withdrawn(*epoch);
@@ -309,6 +306,14 @@ impl Core {
                     && (ctx.record.interval_ms, ctx.record.misses) != (*interval_ms, *misses)
                 {
                     commands::adopt_timing(ctx, *interval_ms, *misses);
+                    ctx.persist(now);
+                }
+            }
+            ControlMessage::ConflictPolicy(policy) => {
+                if matches!(self.phase, Phase::Standby(_) | Phase::Booting(_))
+                    && ctx.record.conflict_policy != *policy
+                {
+                    ctx.record.conflict_policy = *policy;
                     ctx.persist(now);
                 }
             }
@@ -352,6 +357,8 @@ impl Core {
                             interval_ms: timing.interval_ms,
                             misses: timing.misses,
                         }));
+                    let policy = ControlMessage::ConflictPolicy(ctx.record.conflict_policy);
+                    ctx.outputs.push_back(Output::Control(policy));
                 }
             }
         }
@@ -385,6 +392,10 @@ impl Core {
             } => {
                 let leads = matches!(self.phase, Phase::Active(_));
                 commands::set_heartbeat(now, ctx, command, (interval_ms, misses), leads);
+            }
+            Command::SetConflictPolicy(policy) => {
+                let leads = matches!(self.phase, Phase::Active(_));
+                commands::set_conflict_policy(now, ctx, command, policy, leads);
             }
             Command::Reload => {
                 ctx.done(command, Ok(String::new()));
@@ -567,6 +578,22 @@ impl Core {
             config_hash: ctx.sync.config_hash,
             alone: ctx.record.alone,
             canary: ctx.canary,
+            base: match &self.phase {
+                Phase::Active(active) => active.base,
+                Phase::Booting(_)
+                | Phase::Activating(_)
+                | Phase::Standby(_)
+                | Phase::Resetting(_) => Default::default(),
+            },
+            contest: match &self.phase {
+                Phase::Active(active) => active.contest(),
+                Phase::Booting(_)
+                | Phase::Activating(_)
+                | Phase::Standby(_)
+                | Phase::Resetting(_) => None,
+            },
+            restart: None,
+            down: None,
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Peer {
     heard: [Option<Time>; LINKS_MAX],
     /// When the first link was heard, of this incarnation and since the last silence.
     first_heard: Time,
+    /// The epoch under which it said, on this connection, that it acts.
+    taken_over: Option<Epoch>,
     /// When its last message on the control connection came.
     told: Option<Time>,
     hold_time: Duration,
@@ -68,6 +70,7 @@ impl Peer {
             retired: Vec::new(),
             heard: [None; LINKS_MAX],
             first_heard: Time(0),
+            taken_over: None,
             told: None,
             hold_time: Duration::ZERO,
             fault: None,
@@ -132,6 +135,7 @@ impl Peer {
             self.content = None;
             self.echo = Time(0);
             self.hello = None;
+            self.taken_over = None;
         }
         self.incarnation = Some(incarnation);
         true
@@ -195,6 +199,12 @@ impl Peer {
         self.hello.as_ref().filter(|_| counts)
     }
 
+    /// No heartbeat has been heard since the greeting: what they said before a long silence is
+    /// not what it says now.
+    pub(crate) fn only_greeted(&self) -> bool {
+        !self.heard.iter().flatten().any(|at| *at > self.hello_at)
+    }
+
     /// True if what it says now was said after it had heard a beat that we sent after `since`.
     pub(crate) const fn answered_since(&self, since: Time) -> bool {
         self.echo.0 > since.0
@@ -203,6 +213,23 @@ impl Peer {
     /// Silence that counts as death: the larger of both sides' statements.
     pub(crate) fn hold_time(&self, ours: Duration) -> Duration {
         self.hold_time.max(ours)
+    }
+
+    /// A control connection has come or gone: what was said on the last one is not said any more.
+    pub(crate) fn reconnect(&mut self, connected: bool) {
+        self.connected = connected;
+        self.hello = None;
+        self.taken_over = None;
+    }
+
+    /// It said, on the control connection, that it acts under `epoch`.
+    pub(crate) const fn note_taken_over(&mut self, epoch: Epoch) {
+        self.taken_over = Some(epoch);
+    }
+
+    /// The epoch under which it said so on this connection.
+    pub(crate) const fn taken_over(&self) -> Option<Epoch> {
+        self.taken_over
     }
 
     /// It said something on the control connection: its System Manager lives.

@@ -191,6 +191,15 @@ pub struct HeartbeatPath {
     link_count: usize,
 }
 
+/// What the peer must know at once.
+fn at_once(content: &Content) -> impl PartialEq {
+    (
+        (content.state, content.epoch, content.reserved),
+        (content.pair, content.role, content.grant),
+        (content.contest, content.restart, content.down),
+    )
+}
+
 impl HeartbeatPath {
     /// A path over `links` links (at most [`LINKS_MAX`]) that is silent until it has a content.
     #[must_use]
@@ -209,26 +218,12 @@ impl HeartbeatPath {
         }
     }
 
-    /// What beats say from now on. A change of what the peer must know at once (state, epoch,
-    /// grant, reservation) is sent at once, a mere change of positions with the next beat.
+    /// What beats say from now on. A change of what the peer must know at once is sent at once, a mere change of positions with the next beat.
     pub fn set_content(&mut self, now: Time, content: Content) {
-        let urgent = self.content.as_ref().is_none_or(|old| {
-            (
-                old.state,
-                old.epoch,
-                old.grant,
-                old.reserved,
-                old.pair,
-                old.role,
-            ) != (
-                content.state,
-                content.epoch,
-                content.grant,
-                content.reserved,
-                content.pair,
-                content.role,
-            )
-        });
+        let urgent = self
+            .content
+            .as_ref()
+            .is_none_or(|old| at_once(old) != at_once(&content));
         self.content = Some(content);
         if urgent {
             self.next_beat = now;

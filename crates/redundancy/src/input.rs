@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use model::{Epoch, LinkId, PairId, Role, Time};
+use model::{ConflictPolicy, Epoch, LinkId, PairId, Role, Time};
 use serde::{Deserialize, Serialize};
 use wire::control::ControlMessage;
 use wire::heartbeat::{Content, Gasp};
@@ -109,6 +109,8 @@ pub enum Command {
         /// Beats.
         misses: u8,
     },
+    /// `system redundancy split-brain`.
+    SetConflictPolicy(ConflictPolicy),
     /// `reload`.
     Reload,
     /// Lead although the peer cannot be asked.

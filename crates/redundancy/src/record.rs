@@ -1,6 +1,6 @@
 //! What a node remembers of itself: the content of the node file.
 
-use model::{Epoch, NodeKey, PairId, Role, Time};
+use model::{ConflictPolicy, Epoch, NodeKey, PairId, Role, Time};
 use serde::{Deserialize, Serialize};
 
 /// Reset reasons kept (behaviour §6 shows the last four; issue: ten).
@@ -34,4 +34,6 @@ pub struct NodeRecord {
     pub reset_reasons: Vec<String>,
     /// When this node restarted the pair as an unstable standby, by the machine's clock.
     pub pair_restarts: Vec<Time>,
+    /// Who resets if both nodes were active.
+    pub conflict_policy: ConflictPolicy,
 }

@@ -26,6 +26,7 @@ impl Core {
                     "Active, standby not stable"
                 }
                 Mode::Acting => "Active, no standby",
+                Mode::Contested(_) => "Active, contested",
                 Mode::Paused(_) => "Active, paused",
                 Mode::Quiescing(_) => "Active, quiescing",
                 Mode::HandingOver(_) => "Active, handing over",

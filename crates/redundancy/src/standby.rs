@@ -178,7 +178,8 @@ impl Standby {
             | ControlMessage::Withdrawn { .. }
             | ControlMessage::TakenOver { .. }
             | ControlMessage::Reset { .. }
-            | ControlMessage::Timing { .. } => {}
+            | ControlMessage::Timing { .. }
+            | ControlMessage::ConflictPolicy(_) => {}
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
         epoch,
         reason: reason(ctx, phase, standby_stable),
         pair: ctx.record.pair,
+        conflict_policy: ctx.record.conflict_policy,
     }
 }
 
@@ -59,7 +60,7 @@ fn this(
             let follows = ctx.peer_says(now).map(|content| content.state);
             let internal = match (active.mode, follows) {
                 (Mode::Quiescing(_) | Mode::HandingOver(_), _) => SWITCHING,
-                (Mode::Paused(_), _) => "Other",
+                (Mode::Contested(_) | Mode::Paused(_), _) => "Other",
                 (Mode::Acting, _) if standby_stable => "Active with HA standby",
                 (Mode::Acting, Some(State::Synchronizing | State::Standby)) => SYNCHRONIZING,
                 (
@@ -122,6 +123,14 @@ fn reason(ctx: &Context, phase: &Phase, standby_stable: bool) -> String {
         Phase::Booting(booting) => booting.reason.clone(),
         Phase::Activating(_) => "waiting for the epoch to be durable".to_owned(),
         Phase::Active(active) => match active.mode {
+            Mode::Contested(contested) => {
+                let theirs = contested.ours.rival;
+                let outcome = match contested.loses {
+                    Some(rule) => format!("this one loses ({})", rule.words()),
+                    None => "it is being judged which resets".to_owned(),
+                };
+                format!("both supervisors are active, the other under epoch {theirs}; {outcome}")
+            }
             Mode::Paused(_) => "stopped after a pause; asking whether anybody took over".to_owned(),
             Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_)
                 if standby_stable || ctx.role == Role::Standalone =>

@@ -1,6 +1,6 @@
 //! System Manager ↔ System Manager, over the TLS control connection of an HA link.
 
-use model::{Epoch, Incarnation, Lsn, PairId, Role};
+use model::{ConflictPolicy, Epoch, Incarnation, Lsn, PairId, Role};
 use serde::{Deserialize, Serialize};
 
 /// One message. Order on the connection is the order of sending.
@@ -53,6 +53,8 @@ pub enum ControlMessage {
         /// Beats that may be missed.
         misses: u8,
     },
+    /// The active's policy for conflicts, which the standby makes its own.
+    ConflictPolicy(ConflictPolicy),
 }
 
 /// Who the sender is and what it has lived through.

@@ -4,10 +4,10 @@
 //! `key id (8) ‖ counter (8) ‖ ciphertext ‖ tag (16)`; the nonce is `direction (4) ‖ counter (8)`.
 //! Nothing behind the key id and counter is looked at before the tag has been verified.
 
-use model::{Epoch, Incarnation, Lsn, PairId, Role};
+use model::{ConflictPolicy, Epoch, Incarnation, Lsn, PairId, Role, ServiceName};
 use serde::{Deserialize, Serialize};
 
-/// Largest datagram on an HA link; the content is below 300 bytes, and whatever is longer is
+/// Largest datagram on an HA link; the content is below 500 bytes, and whatever is longer is
 /// dropped unread.
 pub const DATAGRAM_MAX_BYTES: usize = 1200;
 
@@ -60,6 +60,32 @@ pub struct Content {
     pub alone: bool,
     /// Finished canary decisions: grows while the decision path is alive.
     pub canary: u64,
+    /// Newest commit when it began to act; the default if it does not.
+    pub base: (Epoch, Lsn),
+    /// What an active that has met another active brings forward.
+    pub contest: Option<Contest>,
+    /// The active of this epoch is to reset: the sender, an unstable standby, restarts the pair.
+    pub restart: Option<Epoch>,
+    /// A service that synchronisation needs and that does not run on the sender.
+    pub down: Option<ServiceName>,
+}
+
+/// What decides which of two actives resets. Final once said: both sides judge the same two
+/// contests, however late each hears of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    /// The epoch of the other active, against which this is said.
+    pub rival: Epoch,
+    /// The sender's newest commit.
+    pub history: (Epoch, Lsn),
+    /// Its newest commit when it began to act.
+    pub base: (Epoch, Lsn),
+    /// The policy that it was given.
+    pub policy: ConflictPolicy,
+    /// Seconds since its configuration was last changed, if it has seen that change.
+    pub config_age_s: Option<u32>,
+    /// VEMs that obey it.
+    pub vems: u16,
 }
 
 /// Redundancy state as the peer sees it.

@@ -3,7 +3,7 @@
 //! This path stands below `mts`: roles, readiness, redundancy questions of `vshd` and log records
 //! travel here, and go on while the broker is dead.
 
-use model::{Epoch, Incarnation, LinkId, Lsn, PairId, Role, ServiceName, Slot};
+use model::{ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, PairId, Role, ServiceName, Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogRecord;
@@ -150,6 +150,8 @@ pub struct VemReport {
     pub connected: u16,
     /// Highest epoch any of them has told.
     pub highest_epoch: Epoch,
+    /// VEMs connected that obey this node's epoch.
+    pub obeying: u16,
     /// A VEM refused our claim as a clone's.
     pub clone_seen: bool,
     /// The newest [`ToService::ProbeVems`] that a VEM has answered; 0 if none. A connection may
@@ -184,6 +186,8 @@ pub enum Ask {
         /// Beats that may be missed before the peer counts as dead, 2 to 20.
         misses: u8,
     },
+    /// `system redundancy split-brain`.
+    SetConflictPolicy(ConflictPolicy),
     /// `reload`, answered before it happens.
     Reload,
     /// Lead although the peer cannot be asked (`force-active`).
@@ -233,6 +237,8 @@ pub struct RedundancyStatus {
     pub reason: String,
     /// Pair ID, if one is set.
     pub pair: Option<PairId>,
+    /// Who resets if both nodes were active.
+    pub conflict_policy: ConflictPolicy,
 }
 
 /// One supervisor's three states, in the original's words.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Role, Slot};
+use model::{ConflictPolicy, Role, Slot};
 use serde::{Deserialize, Serialize};
 
 use super::heading;
@@ -112,6 +112,8 @@ pub struct RedundancyStatus {
     pub this: Supervisor,
     /// The other one.
     pub other: OtherSupervisor,
+    /// Who resets if both supervisors were active.
+    pub conflict_policy: ConflictPolicy,
     /// Why something is not as it should be (isolated, found but not paired, waiting at boot):
     /// one line each, after the layout of the original.
     pub notices: Vec<String>,

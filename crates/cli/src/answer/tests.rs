@@ -1,6 +1,6 @@
 //! Golden texts: the layouts are an interface.
 
-use model::{Direction, FlowKey, ModuleNumber, Protocol, Role, Slot, Verdict};
+use model::{ConflictPolicy, Direction, FlowKey, ModuleNumber, Protocol, Role, Slot, Verdict};
 
 use super::*;
 use crate::Filter;
@@ -26,6 +26,7 @@ fn paired() -> RedundancyStatus {
         this_slot: Slot::Sup1,
         this: ACTIVE,
         other: OtherSupervisor::Present(STANDBY),
+        conflict_policy: ConflictPolicy::PrimaryResets,
         notices: Vec::new(),
     }
 }
@@ -220,6 +221,7 @@ System start time:          Sat May 19 02:52:21 2018
 System uptime:              5 days, 5 hours, 55 minutes, 9 seconds
 Kernel uptime:              5 days, 5 hours, 58 minutes, 34 seconds
 Active supervisor uptime:   0 days, 0 hours, 0 minutes, 9 seconds
+Split-brain policy:         primary-resets
 ";
     assert_eq!(report.text(), format!("{body}{uptimes}"));
 }

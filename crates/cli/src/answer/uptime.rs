@@ -49,6 +49,8 @@ impl RedundancyReport {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = self.status.layout("\n") + "\n" + &self.uptime.text();
+        let policy = self.status.conflict_policy;
+        text += &format!("{:<28}{policy}\n", "Split-brain policy:");
         for notice in &self.status.notices {
             text += &format!("\nNotice: {notice}\n");
         }

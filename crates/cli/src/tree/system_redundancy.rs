@@ -1,6 +1,6 @@
 //! `system redundancy`: what this node is in the pair, and how the pair decides.
 
-use model::Role;
+use model::{ConflictPolicy, Role};
 
 use super::{BadWord, Node, Words, keyword, number};
 use crate::command::{Command, HeartbeatSetting};
@@ -21,6 +21,17 @@ pub(super) fn commands() -> Node {
             ]
             .map(|(word, help)| keyword(word, help).named("role").ends(role)),
         ),
+        keyword("split-brain", "Who resets if both nodes were active").then_all(
+            [
+                ("most-vems", "The one that fewer VEMs obey"),
+                (
+                    "newest-config",
+                    "The one whose configuration was changed longer ago",
+                ),
+                ("primary-resets", "The primary"),
+            ]
+            .map(|(word, help)| keyword(word, help).named("policy").ends(policy)),
+        ),
     ])
 }
 
@@ -32,6 +43,18 @@ fn role(words: &Words) -> Result<Command, BadWord> {
         _ => Err(BadWord {
             label: "role",
             message: "is not a role".to_owned(),
+        }),
+    }
+}
+
+fn policy(words: &Words) -> Result<Command, BadWord> {
+    match words.required("policy")? {
+        "most-vems" => Ok(Command::SetConflictPolicy(ConflictPolicy::MostVems)),
+        "newest-config" => Ok(Command::SetConflictPolicy(ConflictPolicy::NewestConfig)),
+        "primary-resets" => Ok(Command::SetConflictPolicy(ConflictPolicy::PrimaryResets)),
+        _ => Err(BadWord {
+            label: "policy",
+            message: "is not a policy".to_owned(),
         }),
     }
 }

@@ -172,6 +172,7 @@ impl VemMgr {
             registered: count(self.inventory.len()),
             connected: count(self.connections.greeted()),
             highest_epoch: self.highest_epoch,
+            obeying: count(self.connections.obeying(self.acting())),
             clone_seen: self.clone_seen,
             answered: self.answered,
         };

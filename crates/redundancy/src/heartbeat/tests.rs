@@ -20,6 +20,10 @@ fn content(revision: u64, state: State) -> Content {
         config_hash: 0,
         alone: false,
         canary: 0,
+        base: Default::default(),
+        contest: None,
+        restart: None,
+        down: None,
     }
 }
 

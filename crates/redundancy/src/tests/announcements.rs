@@ -210,7 +210,7 @@ fn a_switchover_under_way_is_not_cut_by_another_pair_id() {
 }
 
 #[test]
-fn a_conflict_names_whose_commits_are_lost() {
+fn a_conflict_names_who_resets_and_why() {
     let mut pair = Pair::stable(1).with_vems();
     pair.vems[0].reaches = [true, false];
     pair.vems[1].reaches = [false, true];
@@ -225,8 +225,16 @@ fn a_conflict_names_whose_commits_are_lost() {
         let said = lines(&pair, node, "SPLIT_BRAIN");
         assert!(
             said.iter()
-                .any(|line| line.contains("what was committed on sup-1 after the split is lost")),
+                .any(|line| line.contains("Both supervisors are active, under epochs")),
             "node {node}: {said:?}"
         );
     }
+    let lost = lines(&pair, A, "SPLIT_BRAIN_LOST");
+    let text = "sup-1 stops acting and will reset: by the policy primary-resets.";
+    assert_eq!(lost, [text]);
+    let won = lines(&pair, B, "SPLIT_BRAIN_WON");
+    assert!(
+        won[0].starts_with("sup-1 resets, this supervisor takes a new epoch"),
+        "{won:?}"
+    );
 }

@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use model::{Epoch, Incarnation, LinkId, Lsn, NodeKey, Role, Time};
+use model::{ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, NodeKey, Role, Time};
 use wire::control::{ControlMessage, Hello};
-use wire::heartbeat::{Content, Gasp, State};
+use wire::heartbeat::{Content, Contest, Gasp, State};
 use wire::supervision::{Activity, SyncReport, VemReport};
 
 use super::pair::{A, B, Pair};
@@ -138,6 +138,25 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
         // An answer to what this node has said just now.
         echo: prepared.now,
     };
+    let contested = |epoch, policy, vems| Input::Heartbeat {
+        link: LinkId(0),
+        content: Content {
+            revision: 10_000,
+            state: State::Active,
+            epoch,
+            contest: Some(Contest {
+                rival: ours,
+                history: (epoch, Lsn(9)),
+                base: (lower, Lsn(0)),
+                policy,
+                config_age_s: None,
+                vems,
+            }),
+            ..peer.clone()
+        },
+        peer_hold_time: Duration::from_millis(300),
+        echo: prepared.now,
+    };
     let hello = |active, lsn| {
         Input::Control(ControlMessage::Hello(Hello {
             pair: peer.pair,
@@ -165,6 +184,14 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
         ("peer: standby", beat(State::Standby, ours)),
         ("peer: active, lower epoch", beat(State::Active, lower)),
         ("peer: active, higher epoch", beat(State::Active, higher)),
+        (
+            "peer: active, higher epoch, contests and wins",
+            contested(higher, ConflictPolicy::MostVems, 9),
+        ),
+        (
+            "peer: active, higher epoch, contests and loses",
+            contested(higher, ConflictPolicy::MostVems, 0),
+        ),
         ("peer: paused, lower epoch", beat(State::Paused, lower)),
         ("peer: yielded", beat(State::Yielded, ours)),
         ("peer: resetting", beat(State::Resetting, ours)),
@@ -218,6 +245,10 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
                 interval_ms: 200,
                 misses: 4,
             }),
+        ),
+        (
+            "conflict policy",
+            control(ControlMessage::ConflictPolicy(ConflictPolicy::MostVems)),
         ),
         (
             "services starting",
@@ -279,6 +310,10 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
                 misses: 4,
             }),
         ),
+        (
+            "split-brain policy",
+            command(Command::SetConflictPolicy(ConflictPolicy::MostVems)),
+        ),
         ("reload", command(Command::Reload)),
         ("force active", command(Command::ForceActive)),
         (
@@ -303,6 +338,7 @@ fn name(core: &Core, now: Time) -> &'static str {
         Phase::Activating(_) => "Activating",
         Phase::Active(active) => match active.mode {
             Mode::Acting => "Active",
+            Mode::Contested(_) => "Active, contested",
             Mode::Paused(_) => "Active, paused",
             Mode::Quiescing(_) => "Active, quiescing",
             Mode::HandingOver(_) => "Active, handing over",

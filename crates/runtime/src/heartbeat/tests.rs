@@ -26,6 +26,10 @@ fn content(state: State) -> Content {
         config_hash: 0,
         alone: false,
         canary: 0,
+        base: Default::default(),
+        contest: None,
+        restart: None,
+        down: None,
         revision: 0,
     }
 }

@@ -623,5 +623,6 @@ fn status(node: usize) -> RedundancyStatus {
         epoch: epoch(1),
         reason: String::new(),
         pair: PairId::try_from(7).ok(),
+        conflict_policy: model::ConflictPolicy::default(),
     }
 }

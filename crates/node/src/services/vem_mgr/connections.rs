@@ -105,6 +105,14 @@ impl Connections {
             .count()
     }
 
+    /// Those that have accepted the claim of `epoch`.
+    pub(super) fn obeying(&self, epoch: Option<Epoch>) -> usize {
+        self.open
+            .values()
+            .filter(|connection| epoch.is_some() && connection.accepted == epoch)
+            .count()
+    }
+
     pub(super) fn check(&self) {
         let mut keys: Vec<NodeKey> = self
             .open

@@ -84,6 +84,7 @@ pub(super) fn plan(
             interval_ms: setting.interval_ms(),
             misses: setting.misses(),
         }),
+        Command::SetConflictPolicy(policy) => manager(Ask::SetConflictPolicy(*policy)),
         Command::SetRole(role) => fetch([
             Fetch::Manager(Ask::SetRole(*role)),
             Fetch::Manager(Ask::RedundancyStatus),

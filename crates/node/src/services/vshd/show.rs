@@ -34,6 +34,7 @@ pub(super) fn redundancy(status: &supervision::RedundancyStatus) -> RedundancySt
             .map_or(OtherSupervisor::NotPresent, |other| {
                 OtherSupervisor::Present(supervisor(other))
             }),
+        conflict_policy: status.conflict_policy,
         notices: status.reason.lines().map(str::to_owned).collect(),
     }
 }

@@ -131,6 +131,7 @@ impl Pair {
                 reached.clone().count() as u16
             },
             highest_epoch: reached.map(|vem| vem.highest).max().unwrap_or_default(),
+            obeying: self.obeying(node),
             clone_seen: false,
             answered: self.sides[node].answered,
         };
@@ -163,6 +164,16 @@ impl Pair {
             self.sides[node].last_sync = Some(sync);
             self.tell(node, Input::Sync(sync));
         }
+    }
+
+    /// VEMs that it reaches and whose highest epoch is its own.
+    fn obeying(&self, node: usize) -> u16 {
+        let epoch = self.sides[node].acting();
+        let obeying = self
+            .vems
+            .iter()
+            .filter(|vem| vem.reaches[node] && epoch.is_some() && Some(vem.highest) == epoch);
+        obeying.count() as u16
     }
 
     /// The control connection and bulk path stand when some link works both ways.
@@ -286,7 +297,12 @@ impl Pair {
                 assert!(side.durable.alone, "A2: leave without a durable mark");
                 side.alone_granted.push(question);
             }
-            Output::Log(record) => side.logs.push(record),
+            Output::Log(record) => {
+                if std::env::var_os("TRACE").is_some() {
+                    eprintln!("{now} {node} {} {}", record.mnemonic, record.text);
+                }
+                side.logs.push(record);
+            }
             Output::CommandDone { command, result } => side.done.push((command, result)),
             Output::Reset { reason } => {
                 assert!(side.acting().is_none(), "V2: resets while its services act");
