@@ -301,7 +301,11 @@ impl CheckpointClient {
         pending.retry_at = now
             + match pending.request {
                 Request::Commit { .. } => COMMIT_RETRY,
-                Request::Get { .. } | Request::Range { .. } | Request::Watch { .. } => READ_RETRY,
+                // `vshd` asks for the last itself, for an operator.
+                Request::Get { .. }
+                | Request::Range { .. }
+                | Request::Watch { .. }
+                | Request::ClearConflict { .. } => READ_RETRY,
             };
         if self.connected {
             self.messages.push_back(Message {

@@ -75,7 +75,7 @@ pub enum ServiceInput {
         /// The content is not trusted: take a bulk sync.
         whole: bool,
     },
-    /// The wall clock, for display (`vshd` only); at start and now and then.
+    /// The wall clock, for display (`vshd`, `pss`); at start and now and then.
     WallClock {
         /// Seconds since 1970.
         unix_s: u64,

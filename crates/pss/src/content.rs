@@ -82,7 +82,7 @@ impl Content {
         }
     }
 
-    fn delete(&mut self, namespace: Namespace, key: &[u8]) {
+    pub(crate) fn delete(&mut self, namespace: Namespace, key: &[u8]) {
         let Some(keys) = self.namespaces.get_mut(&namespace) else {
             return;
         };
@@ -98,6 +98,21 @@ impl Content {
 
     pub(crate) fn get(&self, namespace: Namespace, key: &[u8]) -> Option<&Arc<[u8]>> {
         self.namespaces.get(&namespace)?.get(key)
+    }
+
+    /// The pairs of a namespace whose keys begin with `prefix`, in order.
+    pub(crate) fn beginning<'a>(
+        &'a self,
+        namespace: Namespace,
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a Arc<[u8]>)> + 'a {
+        let range = (Bound::Included(prefix), Bound::Unbounded);
+        self.namespaces
+            .get(&namespace)
+            .into_iter()
+            .flat_map(move |keys| keys.range::<[u8], _>(range))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.as_slice(), value))
     }
 
     /// Bytes of keys and values of one service.

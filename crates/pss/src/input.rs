@@ -1,5 +1,6 @@
 //! All that can happen to the store.
 
+use model::Epoch;
 use serde::{Deserialize, Serialize};
 use wire::broker::Message;
 use wire::supervision::Posture;
@@ -30,6 +31,20 @@ pub enum Input {
     Resync {
         /// See above.
         whole: bool,
+    },
+    /// This node has lost a conflict: archive its content, then tell [`crate::Output::Archived`].
+    Archive {
+        /// Echoed.
+        number: u64,
+        /// The epoch that prevailed.
+        rival: Epoch,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The wall clock, for display; now and then.
+    WallClock {
+        /// Seconds since 1970.
+        unix_s: u64,
     },
     /// Work handed out by [`crate::Output::Work`] has ended.
     WorkDone {

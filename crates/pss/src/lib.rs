@@ -17,6 +17,8 @@
 //!   acknowledged; what is damaged inside that prefix is reported, never skipped in silence;
 //! - a standby holds a prefix of its active's history, or is in a bulk sync, which replaces
 //!   everything shared at its end and nothing before;
+//! - a persistent commit that the active does not have is archived before its content is
+//!   replaced, and the archive stays on this node until both have it;
 //! - nothing from an epoch below the highest seen is applied;
 //! - a watcher that was told [`wire::checkpoint::Response::Watching`] is told of every later
 //!   commit, or to read again.
@@ -30,13 +32,15 @@
 //! | `recovery` | from bytes to content at start |
 //! | `content` | the namespaces in memory |
 //! | `history` | recent shared commits, for a standby that lags |
-//! | `store` | the core: commits, reads, watches, serving a standby, following an active |
+//! | `lineage` | which epochs the persistent commits were made in: containment, long after |
+//! | `store` | the core: commits, reads, watches, serving, following, archives |
 
 mod content;
 mod history;
 mod input;
 mod journal;
 pub mod limits;
+mod lineage;
 mod log;
 mod output;
 mod recovery;

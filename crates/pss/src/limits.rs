@@ -62,3 +62,29 @@ pub const REPORT_PERIOD: Duration = Duration::from_millis(10);
 
 /// A watcher whose queue was full is told to read again after this long.
 pub const WATCH_RETRY: Duration = Duration::from_millis(100);
+
+/// Epochs whose persistent commits a lineage remembers: one for each takeover that was followed
+/// by a change, so years of them. Older: a node that was away since then is archived although its
+/// history may be part of the active's.
+pub const LINEAGE_EPOCHS: usize = 1024;
+
+/// Archives of lost conflicts that are kept, on a node that waits to hand them over and on the
+/// pair. Each is an event that an operator should look at; with one more the oldest goes.
+pub const ARCHIVES: usize = 16;
+
+/// Keys and values of one archive: some times the largest configuration with the inventory. The
+/// configuration goes in first; what has no room is counted in the head.
+pub const ARCHIVE_MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Records of one archive, for the same reason.
+pub const ARCHIVE_MAX_RECORDS: usize = 8192;
+
+/// Operations of one transaction of an archive: as many as a service may have in one.
+pub const OPERATIONS_BATCH: usize = 256;
+
+/// A standby that was not answered offers its archive again.
+pub const ARCHIVE_RETRY: Duration = Duration::from_millis(500);
+
+/// Requests to archive that wait: the System Manager makes one at a time. Full: the oldest is
+/// dropped, which its deadline covers.
+pub const ARCHIVE_REQUESTS: usize = 4;

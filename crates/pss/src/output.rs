@@ -28,6 +28,11 @@ pub enum Output {
         /// [`wire::supervision::Posture::sequence`].
         sequence: u64,
     },
+    /// The content is archived, durably, or there was nothing to archive.
+    Archived {
+        /// [`crate::Input::Archive`]'s.
+        number: u64,
+    },
     /// A line for the log.
     Log(LogRecord),
     /// The storage cannot be trusted any more. The process must end; what the System Manager

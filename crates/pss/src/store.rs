@@ -2,12 +2,14 @@
 //!
 //! | module | concern |
 //! |---|---|
+//! | `archive` | what a lost conflict leaves: taking, handing over, clearing archives |
 //! | `commit` | requests of services: access, transactions, acknowledgements, leave to be alone |
 //! | `disk` | records, flushes, compaction |
 //! | `read` | reads and watches |
 //! | `serve` | as the active: stream to the standby |
 //! | `follow` | as a standby: subscribe, apply, bulk |
 
+mod archive;
 mod commit;
 mod disk;
 mod follow;
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::{Epoch, Lsn, Sap, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::broker::{Destination, Kind, Message, decode_body, encode_body};
-use wire::checkpoint::{Namespace, Replication, Response, ToPss};
+use wire::checkpoint::{Entry, Namespace, Replication, Response, ToPss};
 use wire::log::LogRecord;
 use wire::supervision::{Activity, Posture, SyncReport};
 
@@ -29,10 +31,12 @@ use crate::content::Content;
 use crate::history::History;
 use crate::journal::{Born, Journal, LoggedRef, Which};
 use crate::limits::REPORT_PERIOD;
+use crate::lineage::Lineage;
 use crate::recovery::{Damage, Recovery, joined, restore};
 use crate::storage::{Storage, StorageError, Work};
 use crate::{Input, Output};
 
+use archive::Archiving;
 use commit::{Alone, PendingCommit};
 use follow::{Chunk, Following, Replacing};
 use serve::Serving;
@@ -76,6 +80,8 @@ pub struct Store {
     damage: Option<Damage>,
     content: Content,
     history: History,
+    lineage: Lineage,
+    archiving: Archiving,
     unflushed: VecDeque<Unflushed>,
     /// Last shared commit durable here, and the configuration's hash as of it.
     durable: (Lsn, u64),
@@ -126,6 +132,7 @@ impl Store {
         let mut content = on_disk.content;
         let mut entries = on_disk.entries;
         let mut base = on_disk.base;
+        let lineage = lineage_of(&content, base, &entries);
         if joined.volatile_usable {
             content.absorb(&in_memory.content, |_| true);
             entries.extend(in_memory.entries);
@@ -149,6 +156,7 @@ impl Store {
         }
         let mut store = Self::assemble(persistent, volatile, content, history);
         store.born = born;
+        store.lineage = lineage;
         store.damage = on_disk.damage;
         if !joined.volatile_usable && in_memory.born.is_some() {
             store.begin_repair(Which::Volatile);
@@ -169,6 +177,8 @@ impl Store {
             damage: None,
             content,
             history,
+            lineage: Lineage::default(),
+            archiving: Archiving::default(),
             unflushed: VecDeque::new(),
             durable: (Lsn(0), 0),
             posture: None,
@@ -209,6 +219,12 @@ impl Store {
             Input::Posture(posture) => self.take_posture(now, posture),
             Input::AloneAnswered { question, granted } => self.alone_answered(question, granted),
             Input::Resync { whole } => self.resync(now, whole),
+            Input::Archive {
+                number,
+                rival,
+                reason,
+            } => self.archive_asked(number, rival, reason),
+            Input::WallClock { unix_s } => self.archiving.wall_clock(now, unix_s),
             Input::WorkDone { work, result } => self.work_done(now, work, result),
         }
         self.settle(now);
@@ -229,6 +245,7 @@ impl Store {
             self.dirty_watchers.values().min().copied(),
             self.serve_deadline(),
             self.follow_deadline(),
+            self.hand_over_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -402,6 +419,27 @@ impl Store {
                     self.contained(epoch, have);
                 }
             }
+            Replication::ArchiveOffered { head } => self.archive_offered(*head),
+            Replication::ArchiveWanted {
+                epoch,
+                archive,
+                from,
+            } => {
+                if self.accepts(epoch) {
+                    self.archive_wanted(now, archive, from);
+                }
+            }
+            Replication::ArchiveRecords {
+                archive,
+                from,
+                records,
+                last,
+            } => self.archive_records(now, archive, from, records, last),
+            Replication::ArchiveKept { epoch, archive } => {
+                if self.accepts(epoch) {
+                    self.archive_kept(now, archive);
+                }
+            }
         }
     }
 
@@ -483,6 +521,7 @@ impl Store {
         }
         self.note_flushed();
         self.release_held(now);
+        self.archive(now);
         if let Err(error) = self.disk_work() {
             self.fail(error.to_string());
             return;
@@ -490,6 +529,7 @@ impl Store {
         self.resolve_pending(now);
         self.serve(now);
         self.follow(now);
+        self.hand_over(now);
         self.watchers_due(now);
         self.report_sync(now);
         self.apply_posture(now);
@@ -566,6 +606,8 @@ impl Store {
     /// The first one that does not hold, in words.
     pub fn check(&self) -> Result<(), String> {
         self.history.check()?;
+        self.lineage.check()?;
+        self.archiving.check()?;
         let counted = self.content.counted_bytes();
         for (owner, bytes) in counted {
             if self.content.bytes_of(owner) != bytes {
@@ -586,4 +628,17 @@ impl Store {
         }
         self.serving.check(self.history.last().1)
     }
+}
+
+/// The lineage of what a durable storage held: as of its snapshot, and the log after it. That of a
+/// snapshot without one begins with the snapshot.
+fn lineage_of(content: &Content, base: (Epoch, Lsn), entries: &[Entry]) -> Lineage {
+    let mut lineage = Lineage::of(content);
+    if lineage == Lineage::default() && base.1 > Lsn(0) {
+        lineage.push(base.0, base.1);
+    }
+    for entry in entries {
+        lineage.push(entry.epoch, entry.lsn);
+    }
+    lineage
 }

@@ -103,6 +103,11 @@ pub enum Request {
         /// Which.
         namespace: Namespace,
     },
+    /// From `vshd`: forget the archived conflict of this number, on both nodes.
+    ClearConflict {
+        /// [`crate::conflict::ConflictHead::number`].
+        number: u32,
+    },
 }
 
 /// Answer of `pss`.
@@ -204,6 +209,39 @@ pub enum Replication {
         epoch: Epoch,
         /// The history subscribed with, echoed.
         have: (Epoch, Lsn),
+    },
+    /// Standby to active: I hold an archive of what I had before I followed you. Repeated until
+    /// [`Replication::ArchiveKept`]; answered by that or by [`Replication::ArchiveWanted`].
+    ArchiveOffered {
+        /// Its head.
+        head: Box<crate::conflict::ConflictHead>,
+    },
+    /// Active to standby: send me its records from this one on.
+    ArchiveWanted {
+        /// The active's epoch.
+        epoch: Epoch,
+        /// Which archive.
+        archive: crate::conflict::ConflictId,
+        /// Number of records that are here.
+        from: u32,
+    },
+    /// Standby to active: records of an archive.
+    ArchiveRecords {
+        /// Which archive.
+        archive: crate::conflict::ConflictId,
+        /// Number of records before these.
+        from: u32,
+        /// Key and value as they are stored; in order.
+        records: Vec<(Vec<u8>, Vec<u8>)>,
+        /// These were the last.
+        last: bool,
+    },
+    /// Active to standby: durable on both nodes; yours may go.
+    ArchiveKept {
+        /// The active's epoch.
+        epoch: Epoch,
+        /// Which archive.
+        archive: crate::conflict::ConflictId,
     },
 }
 

@@ -12,12 +12,14 @@
 //! | [`guardian`] | System Manager and guardian | inherited socket pair |
 //! | [`broker`] | a service and `mts`; `mts` and `mts` | Unix seqpacket; TLS |
 //! | [`checkpoint`] | a service and `pss`; `pss` and `pss` | inside broker frames |
+//! | [`conflict`] | what `pss` keeps of a node that lost, for `vshd` and the other `pss` | inside broker frames |
 //! | [`service`] | services among themselves | inside broker frames |
 //! | [`vem`] | host agent and `vem_mgr` | TLS on the service network |
 //! | [`console`] | `vsh` and `vshd` | Unix stream |
 
 pub mod broker;
 pub mod checkpoint;
+pub mod conflict;
 pub mod console;
 pub mod control;
 mod frame;

@@ -1,6 +1,8 @@
 //! `pss`: the checkpoint store over two directories, one durable, one on a tmpfs. What waits for a
 //! disk runs on other threads.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::Context;
 use node::service::{Service, ServiceInput, ServiceOutput};
 use node::services::pss::Pss;
@@ -13,6 +15,10 @@ use super::harness::{brokered, earliest, supervised};
 
 /// Ended works that wait for the loop: at most one for each storage is under way.
 const WORKS_MAX: usize = 4;
+
+/// How often the store is told the wall clock, when it wakes anyway: an archive says when it was
+/// taken, and the clock may be set while we run.
+const WALL_CLOCK_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until stopped; an error if the storage cannot be trusted.
 pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Result<()> {
@@ -31,8 +37,15 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
         ..
     } = parts;
     let mut inputs = vec![ServiceInput::Start];
+    let mut wall_clock_at = clock::now();
     loop {
         let now = clock::now();
+        if wall_clock_at <= now {
+            wall_clock_at = now + WALL_CLOCK_PERIOD;
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let unix_s = since.unwrap_or_default().as_secs();
+            service.handle(now, ServiceInput::WallClock { unix_s });
+        }
         let stopping = inputs.contains(&ServiceInput::Stop);
         for input in inputs.drain(..) {
             service.handle(now, input);

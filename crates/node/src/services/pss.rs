@@ -106,6 +106,7 @@ impl Pss {
                 pss::Output::Sync(report) => FromService::Sync(report),
                 pss::Output::AskAlone { question } => FromService::AskAlone { question },
                 pss::Output::Applied { sequence } => FromService::Applied { sequence },
+                pss::Output::Archived { number } => FromService::Archived { number },
                 pss::Output::Log(record) => FromService::Log(record),
             };
             self.outputs.push_back(ServiceOutput::Supervision(message));
@@ -131,15 +132,23 @@ impl Service for Pss {
             ServiceInput::PeerBroker(connected) => pss::Input::PeerConnected(connected),
             ServiceInput::Message(message) => pss::Input::Message(message),
             ServiceInput::Resync { whole } => pss::Input::Resync { whole },
+            ServiceInput::Archive {
+                number,
+                rival,
+                reason,
+            } => pss::Input::Archive {
+                number,
+                rival,
+                reason,
+            },
+            ServiceInput::WallClock { unix_s } => pss::Input::WallClock { unix_s },
             // Nothing to finish: what is written is written, what is not flushed is not
             // acknowledged.
             ServiceInput::Stop
             | ServiceInput::Console(_)
             | ServiceInput::ProbeVems { .. }
-            | ServiceInput::Archive { .. }
             | ServiceInput::Vem { .. }
-            | ServiceInput::Shell { .. }
-            | ServiceInput::WallClock { .. } => return,
+            | ServiceInput::Shell { .. } => return,
         };
         self.store.handle(now, input);
         self.drain();

@@ -65,6 +65,7 @@ impl Store {
             Request::Get { namespace, key } => self.get(&message, namespace, &key),
             Request::Range { namespace, after } => self.range(&message, namespace, &after),
             Request::Watch { namespace } => self.watch(&message, namespace),
+            Request::ClearConflict { number } => self.clear_conflict(now, message, number),
         }
     }
 
@@ -112,9 +113,21 @@ impl Store {
             );
             return;
         }
+        self.await_commit(now, message, namespace, lsn, wanted);
+    }
+
+    /// Answers `request` when the commit at `lsn` is as durable as `wanted`.
+    pub(super) fn await_commit(
+        &mut self,
+        now: Time,
+        request: Message,
+        namespace: Namespace,
+        lsn: Lsn,
+        wanted: Acknowledgement,
+    ) {
         let position = self.persistent.position();
         self.pending.push(PendingCommit {
-            request: message,
+            request,
             lsn,
             namespace,
             position,
@@ -123,7 +136,7 @@ impl Store {
         });
     }
 
-    fn write_own_shared(&mut self, operations: Vec<Operation>) -> Result<Lsn, String> {
+    pub(super) fn write_own_shared(&mut self, operations: Vec<Operation>) -> Result<Lsn, String> {
         let epoch = self.acting().ok_or("this gateway is not active")?;
         let lsn = self.history.last().1.next();
         self.write_shared(Entry {
@@ -135,7 +148,7 @@ impl Store {
         Ok(lsn)
     }
 
-    fn write_local(
+    pub(super) fn write_local(
         &mut self,
         namespace: Namespace,
         operations: &[Operation],
@@ -221,7 +234,7 @@ impl Store {
 
     /// A quiescing node lets flow state go on to the standby until it hands over, and nothing
     /// that an operator waits for.
-    fn may_commit_shared(&self, namespace: Namespace) -> Result<(), String> {
+    pub(super) fn may_commit_shared(&self, namespace: Namespace) -> Result<(), String> {
         match (self.activity(), namespace.durability) {
             (Activity::Active(_), _) | (Activity::Quiesce(_), Durability::Volatile) => Ok(()),
             (Activity::Quiesce(_), Durability::Persistent) => {

@@ -20,6 +20,9 @@ impl Store {
         };
         journal.append(&LoggedRef::Shared(&entry))?;
         self.content.apply(&entry.operations);
+        if persistent {
+            self.lineage.push(entry.epoch, entry.lsn);
+        }
         self.tell_watchers(entry.lsn, &entry.operations);
         self.history.push(entry.into(), self.content.config_hash());
         self.note_unflushed();
@@ -79,6 +82,7 @@ impl Store {
 
     pub(super) fn compact(&mut self, which: Which) -> Result<(), StorageError> {
         let history = self.history.last();
+        self.lineage.put_into(&mut self.content);
         let journal = match which {
             Which::Persistent => &mut self.persistent,
             Which::Volatile => &mut self.volatile,

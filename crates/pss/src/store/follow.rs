@@ -19,6 +19,7 @@ use crate::content::{Content, is_shared};
 use crate::history::History;
 use crate::journal::Which;
 use crate::limits::SUBSCRIBE_RETRY;
+use crate::lineage::Lineage;
 
 /// A history that no active contains: what a store subscribes with when its own is not whole.
 const NOTHING_USABLE: (Epoch, Lsn) = (
@@ -86,6 +87,11 @@ pub(super) struct Chunk {
 impl Following {
     pub(super) const fn is_asking(&self) -> bool {
         matches!(self.phase, Phase::Asking { .. })
+    }
+
+    /// Whether what the active commits comes as increments.
+    pub(super) const fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Streaming { .. })
     }
 
     pub(super) const fn bulk_done(&self) -> bool {
@@ -280,7 +286,7 @@ impl Store {
         &mut self,
         now: Time,
         at: (Epoch, Lsn),
-        content: Content,
+        mut content: Content,
         begun: Option<Which>,
     ) {
         let idle = self.persistent.is_idle() && self.volatile.is_idle();
@@ -294,6 +300,8 @@ impl Store {
             Some(Which::Volatile) => return self.bulk_ends(now, at, content),
         };
         if which == Which::Persistent {
+            // In the same snapshot that replaces it: there is no instant with neither.
+            self.archive_what_is_replaced(now, &mut content);
             self.born.bulk += 1;
             self.born.lost = false;
         }
@@ -314,6 +322,7 @@ impl Store {
 
     fn bulk_ends(&mut self, now: Time, at: (Epoch, Lsn), content: Content) {
         self.content = content;
+        self.lineage = Lineage::of(&self.content);
         self.history = History::starting_at(at);
         self.unflushed.clear();
         self.durable = (at.1, self.content.config_hash());

@@ -91,6 +91,7 @@ impl Store {
             follow_at: Some(now),
             ..Serving::default()
         };
+        self.archiving.begin_serving();
         // What this node holds is the pair's content from now on, whole or not.
         self.born.lost = false;
     }
@@ -129,6 +130,7 @@ impl Store {
         if cursor.is_none() || !self.serving.frozen.as_ref().is_some_and(usable) {
             let mut content = Content::new();
             content.absorb(&self.content, is_shared);
+            self.lineage.put_into(&mut content);
             self.serving.frozen = Some(Frozen {
                 at: self.history.last(),
                 content,

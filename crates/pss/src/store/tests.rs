@@ -1,5 +1,6 @@
 //! The store as its process drives it, alone and in pairs, on disks in memory.
 
+mod archive;
 mod crash;
 mod pair;
 mod rig;

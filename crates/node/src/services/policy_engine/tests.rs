@@ -124,6 +124,7 @@ impl Bench {
                 }
             }
             Request::Get { .. } => Response::Value(None),
+            Request::ClearConflict { .. } => panic!("only vshd clears"),
         };
         Message {
             source: message.sap,

@@ -132,6 +132,7 @@ fn store(message: &Message) -> Message {
             reached: acknowledgement,
         },
         Request::Get { .. } => Response::Value(None),
+        Request::ClearConflict { .. } => panic!("only vshd clears"),
     };
     Message {
         source: message.sap,

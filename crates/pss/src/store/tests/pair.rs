@@ -8,14 +8,14 @@ use wire::supervision::Activity;
 use super::rig::{CONFIG, FLOWS, OWN, Rig, epoch, put};
 use crate::Input;
 
-struct Pair {
-    a: Rig,
-    b: Rig,
+pub(super) struct Pair {
+    pub(super) a: Rig,
+    pub(super) b: Rig,
 }
 
 impl Pair {
     /// `a` acts under the first epoch, `b` follows.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut pair = Self {
             a: Rig::new(),
             b: Rig::new(),
@@ -25,20 +25,20 @@ impl Pair {
         pair
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         self.a.feed(Input::PeerConnected(true));
         self.b.feed(Input::PeerConnected(true));
         self.settle();
     }
 
-    fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.a.to_peer.clear();
         self.b.to_peer.clear();
         self.a.feed(Input::PeerConnected(false));
         self.b.feed(Input::PeerConnected(false));
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             let from_a = self.a.to_peer.pop_front();
             let from_b = self.b.to_peer.pop_front();
@@ -54,7 +54,7 @@ impl Pair {
         }
     }
 
-    fn pass(&mut self, milliseconds: u64) {
+    pub(super) fn pass(&mut self, milliseconds: u64) {
         for _ in 0..milliseconds / 10 {
             self.a.pass(10);
             self.b.pass(10);
@@ -62,7 +62,7 @@ impl Pair {
         }
     }
 
-    fn assert_equal(&mut self) {
+    pub(super) fn assert_equal(&mut self) {
         self.pass(2000);
         assert_eq!(self.a.store.history(), self.b.store.history());
         for namespace in [CONFIG, FLOWS] {

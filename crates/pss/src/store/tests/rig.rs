@@ -68,6 +68,7 @@ pub(super) struct Rig {
     pub(super) changes: Vec<(Sap, Changed)>,
     pub(super) questions: Vec<u64>,
     pub(super) applied: Vec<u64>,
+    pub(super) archived: Vec<u64>,
     pub(super) sync: SyncReport,
     pub(super) failed: Option<String>,
     sequence: u64,
@@ -98,6 +99,7 @@ impl Rig {
             changes: Vec::new(),
             questions: Vec::new(),
             applied: Vec::new(),
+            archived: Vec::new(),
             sync: SyncReport::default(),
             failed: None,
             sequence: 0,
@@ -156,6 +158,7 @@ impl Rig {
             Output::Sync(report) => self.sync = report,
             Output::AskAlone { question } => self.questions.push(question),
             Output::Applied { sequence } => self.applied.push(sequence),
+            Output::Archived { number } => self.archived.push(number),
             Output::Log(_) => {}
             Output::Failed { reason } => self.failed = Some(reason),
         }
