@@ -16,7 +16,9 @@ use crate::wait;
 
 /// What a node says of itself when it leads and a standby could take over.
 pub const REDUNDANT: &str = "Active with HA standby";
-/// What the node beside it says then.
+/// What a node says of itself when it leads and nobody could take over.
+pub const ALONE: &str = "Active with no standby";
+/// What the node beside a redundant active says.
 pub const FOLLOWS: &str = "HA standby";
 
 /// Longest wait for a pair to be redundant again after a fault: a killed node's boot, bulk
@@ -97,7 +99,11 @@ impl Lab {
         Self::start(plan, &["--no-wait"])
     }
 
-    fn start(plan: Plan, words: &[&str]) -> Result<Self> {
+    /// Brings a lab up with further words for `vsg-lab up`.
+    ///
+    /// # Errors
+    /// As [`Self::up`].
+    pub fn start(plan: Plan, words: &[&str]) -> Result<Self> {
         let guard = Guard::post(&plan.binaries.join("vsg-lab"), &plan.name)?;
         let mut command = lab_command(&plan);
         command.arg("up").args(words);
@@ -220,6 +226,36 @@ impl Lab {
     pub fn internal_state(&self, node: &str) -> Result<Option<String>> {
         let reply = self.shell(node, &["show system redundancy status"])?;
         Ok(this_internal_state(&reply.text))
+    }
+
+    /// Waits until `node` says that its internal state is `state`.
+    ///
+    /// # Errors
+    /// When that does not come true within [`REDUNDANT_LIMIT`].
+    pub fn await_state(&self, node: &str, state: &str) -> Result<()> {
+        wait::until(
+            &format!("{node} says '{state}'"),
+            REDUNDANT_LIMIT,
+            || match self.internal_state(node)? {
+                Some(said) if said == state => Ok(Some(())),
+                said => bail!("it says {}", said.as_deref().unwrap_or("nothing")),
+            },
+        )
+    }
+
+    /// Waits until what `node` answers to `command` holds `text`, and gives the answer.
+    ///
+    /// # Errors
+    /// When it does not within [`REDUNDANT_LIMIT`].
+    pub fn await_text(&self, node: &str, command: &str, text: &str) -> Result<String> {
+        let what = format!("{node} answers {text:?} to '{command}'");
+        wait::until(&what, REDUNDANT_LIMIT, || {
+            let reply = self.shell(node, &[command])?;
+            if reply.text.contains(text) {
+                return Ok(Some(reply.text));
+            }
+            bail!("it answers: {}", reply.text.trim())
+        })
     }
 
     /// The node that leads now.

@@ -29,7 +29,10 @@ fn random_faults_break_nothing() {
     let report = random::run(&lab, &options, &|line| eprintln!("{line}")).expect("a soak");
     nothing_broke(&report.violations);
     assert!(report.failovers > 2, "{report:#?}");
-    assert!(report.looks > 500 && report.commits.replicated > 0, "{report:#?}");
+    assert!(
+        report.looks > 500 && report.commits.replicated > 0,
+        "{report:#?}"
+    );
     lab.down().expect("down");
 }
 

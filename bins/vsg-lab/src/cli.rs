@@ -107,6 +107,9 @@ pub struct UpArguments {
     /// Do not wait for the pair.
     #[arg(long)]
     pub no_wait: bool,
+    /// Build this node too, but leave it switched off; start-node starts it.
+    #[arg(long, value_name = "NODE")]
+    pub off: Vec<String>,
     /// Only the network: start no node and no host agent.
     #[arg(long)]
     pub no_processes: bool,
@@ -192,13 +195,19 @@ fn run_up(
             own.parent().context("vsg-lab has no folder")?.to_owned()
         }
     };
+    for node in &up.off {
+        if topology.node(node).is_none() {
+            bail!("there is no node '{node}' in the topology");
+        }
+    }
     let plan = UpPlan {
         topology,
+        off: up.off.into_iter().collect(),
         bin_dir,
         has_processes: !up.no_processes,
         waits: !up.no_wait && !up.no_processes,
     };
-    let led = if plan.topology.nodes.len() > 1 {
+    let led = if plan.topology.nodes.len() > plan.off.len() + 1 {
         "leads, redundant after"
     } else {
         "leads after"

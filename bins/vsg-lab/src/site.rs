@@ -13,7 +13,7 @@ use crate::topology::{SWITCH, Topology};
 use anyhow::{Context, bail};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -29,6 +29,8 @@ const BOOT_PAUSE: Duration = Duration::from_millis(30);
 pub struct UpPlan {
     /// The site.
     pub topology: Topology,
+    /// Nodes that are not started.
+    pub off: BTreeSet<String>,
     /// Where `vsgd`, `vemd` and `vsh` are.
     pub bin_dir: PathBuf,
     /// Start nodes and hosts, not only the network.
@@ -98,7 +100,10 @@ fn build(paths: &LabPaths, plan: &UpPlan) -> anyhow::Result<UpReport> {
         bin_dir: plan.bin_dir.clone(),
         has_processes: plan.has_processes,
         guardians: BTreeMap::new(),
-        faults: fault::Faults::default(),
+        faults: fault::Faults {
+            killed: plan.off.clone(),
+            ..fault::Faults::default()
+        },
         traffic: None,
         marks: BTreeMap::new(),
         boot_ms: None,
@@ -107,6 +112,7 @@ fn build(paths: &LabPaths, plan: &UpPlan) -> anyhow::Result<UpReport> {
     mount_tmpfs(&paths.traffic())?;
     network::build(paths, topology)?;
     fault::prepare_switch(&switch(paths))?;
+    fault::apply(&switch(paths), &manifest.faults.blocked(topology))?;
     let mut report = UpReport {
         lab: paths.name().to_string(),
         boot_ms: None,
@@ -120,7 +126,8 @@ fn build(paths: &LabPaths, plan: &UpPlan) -> anyhow::Result<UpReport> {
     product::pair(paths, topology, &plan.bin_dir)?;
     let started_ns = now_ns();
     let mut children = Vec::new();
-    for node in &topology.nodes {
+    let started = topology.nodes.iter();
+    for node in started.filter(|node| !plan.off.contains(&node.name)) {
         let child = start_daemon(paths, &plan.bin_dir, "vsgd", &node.name)?;
         manifest
             .guardians
@@ -136,7 +143,7 @@ fn build(paths: &LabPaths, plan: &UpPlan) -> anyhow::Result<UpReport> {
     }
     manifest.store(paths)?;
     if plan.waits {
-        let active = await_pair(paths, &plan.bin_dir, topology, &mut children)?;
+        let active = await_pair(paths, plan, &mut children)?;
         let boot_ms = (now_ns() - started_ns) / NS_PER_MS;
         manifest.boot_ms = Some(boot_ms);
         manifest.store(paths)?;
@@ -238,11 +245,15 @@ fn start_daemon(
 /// one node, that it leads); gives its name.
 fn await_pair(
     paths: &LabPaths,
-    bin_dir: &Path,
-    topology: &Topology,
+    plan: &UpPlan,
     children: &mut [(String, Child)],
 ) -> anyhow::Result<String> {
-    let wanted = if topology.nodes.len() == 2 {
+    let (topology, bin_dir) = (&plan.topology, &plan.bin_dir);
+    let started = topology.nodes.iter();
+    let started: Vec<_> = started
+        .filter(|node| !plan.off.contains(&node.name))
+        .collect();
+    let wanted = if started.len() == 2 {
         "Active with HA standby"
     } else {
         "Active with no standby"
@@ -254,7 +265,7 @@ fn await_pair(
                 bail!("the process of {member} ended at once ({status})");
             }
         }
-        for node in &topology.nodes {
+        for node in &started {
             let state = match internal_state(paths, bin_dir, &node.name) {
                 Ok(state) => state,
                 Err(error) => format!("{error:#}"),

@@ -2,7 +2,7 @@
 //!
 //! Invariants of a checked [`Topology`]:
 //! - T1: member names are unique, and short enough for interface names.
-//! - T2: one or two nodes; two of them are a primary and a secondary.
+//! - T2: one or two nodes; at most one primary and one secondary, and no secondary alone.
 //! - T3: each VM's host exists; each traffic end names an existing VM.
 //! - T4: no address is used twice.
 
@@ -229,8 +229,8 @@ pub enum TopologyError {
     /// Two members with one address.
     #[error("the address {0} is used twice")]
     AddressTwice(Ipv4Addr),
-    /// Not one standalone node, nor a primary and a secondary.
-    #[error("the nodes must be one standalone, or one primary and one secondary")]
+    /// A secondary alone, or two of a kind that is there once.
+    #[error("the nodes must be one primary and one secondary, either of them may be standalone")]
     Roles,
     /// A reference to something that does not exist.
     #[error("'{referrer}' names '{missing}', which does not exist")]
@@ -302,7 +302,9 @@ impl Topology {
         roles.sort_unstable();
         if !matches!(
             roles[..],
-            ["standalone"] | ["primary"] | ["primary", "secondary"]
+            ["standalone" | "primary"]
+                | ["primary", "secondary" | "standalone"]
+                | ["secondary" | "standalone", "standalone"]
         ) {
             return Err(TopologyError::Roles);
         }
