@@ -212,7 +212,11 @@ fn settings(configuration: &Configuration) -> anyhow::Result<services::Settings>
     let bulk_links = configuration.bulk.iter().flat_map(|bulk| {
         configuration.links.iter().map(|link| {
             let at = |address: SocketAddr| SocketAddr::new(address.ip(), bulk.port);
-            (at(link.local), at(link.peer))
+            services::BulkLink {
+                name: link.name.clone(),
+                local: at(link.local),
+                peer: at(link.peer),
+            }
         })
     });
     Ok(services::Settings {

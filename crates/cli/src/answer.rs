@@ -8,6 +8,7 @@ mod module;
 mod policy;
 mod process;
 mod redundancy;
+mod traffic;
 mod uptime;
 mod version;
 
@@ -25,6 +26,7 @@ pub use redundancy::{
     InternalState, OtherSupervisor, RedundancyMode, RedundancyState, RedundancyStatus, Supervisor,
     SupervisorState,
 };
+pub use traffic::{LinkTraffic, Traffic};
 pub use uptime::{RedundancyReport, Uptime};
 pub use version::Version;
 
@@ -129,6 +131,8 @@ pub enum Answer {
     SystemRedundancyStatus(RedundancyStatus),
     /// `show system uptime`.
     SystemUptime(Uptime),
+    /// `show redundancy traffic`.
+    Traffic(Traffic),
     /// `show version`.
     Version(Version),
 }
@@ -158,6 +162,7 @@ impl Answer {
             Self::RedundancyReport(answer) => answer.text(),
             Self::SystemRedundancyStatus(answer) => answer.text(),
             Self::SystemUptime(answer) => answer.text(),
+            Self::Traffic(answer) => answer.text(),
             Self::Version(answer) => answer.text(),
         }
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Command {
     /// `attach module N`: a session on the other supervisor's console.
     AttachModule(ModuleNumber),
+    /// `clear redundancy traffic`.
+    ClearTraffic,
     /// `configure [terminal]`.
     Configure,
     /// `copy running-config startup-config`.
@@ -100,6 +102,8 @@ pub enum Show {
     RedundancyHeartbeat,
     /// `show redundancy status`: the same and the uptimes.
     RedundancyStatus,
+    /// `show redundancy traffic`.
+    RedundancyTraffic,
     /// `show running-config`.
     RunningConfig,
     /// `show running-config diff`: startup against running.

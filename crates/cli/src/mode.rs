@@ -110,6 +110,7 @@ impl Mode {
             Command::Statement(Statement::Enter(object)) => Some(Self::inside(object)),
             Command::PairId(_) | Command::Statement(_) => Some(invocation.context.clone()),
             Command::AttachModule(_)
+            | Command::ClearTraffic
             | Command::CopyRunningToStartup
             | Command::Empty
             | Command::ForceActive

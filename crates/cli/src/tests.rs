@@ -36,6 +36,8 @@ fn commands_of_exec_mode() {
         ("sh sys red st", show(Show::SystemRedundancyStatus)),
         ("show redundancy status", show(Show::RedundancyStatus)),
         ("show redundancy heartbeat", show(Show::RedundancyHeartbeat)),
+        ("show redundancy traffic", show(Show::RedundancyTraffic)),
+        ("clear redundancy traffic", Command::ClearTraffic),
         ("show running-config", show(Show::RunningConfig)),
         ("show run diff", show(Show::RunningConfigDiff)),
         ("show startup-config", show(Show::StartupConfig)),

@@ -5,6 +5,7 @@
 //! [`Grammar::new`] builds one list of first words for each mode; nothing else in this crate
 //! knows a keyword.
 
+mod clear;
 mod configuration;
 mod exec;
 mod module;

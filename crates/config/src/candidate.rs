@@ -161,6 +161,7 @@ impl Candidate {
             | Command::PairId(_)
             | Command::Reload
             | Command::SetConflictPolicy(_)
+            | Command::ClearTraffic
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)
             | Command::Show(_)

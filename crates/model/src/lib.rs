@@ -10,6 +10,7 @@ mod identity;
 mod place;
 mod service;
 mod time;
+mod traffic;
 
 pub use condition::{
     Action, Attribute, Condition, ConditionError, Field, InspectedProtocol, MatchCriteria,
@@ -21,6 +22,7 @@ pub use identity::{NodeKey, ParseNodeKeyError};
 pub use place::{ConflictPolicy, InvalidPairId, LinkId, ModuleNumber, PairId, Role, Slot};
 pub use service::{Sap, ServiceKind, ServiceName, UnknownService};
 pub use time::Time;
+pub use traffic::{DropReason, PortKind, PortTraffic};
 
 use serde::{Deserialize, Serialize};
 

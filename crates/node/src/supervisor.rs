@@ -10,13 +10,17 @@
 
 mod input;
 mod output;
+mod traffic;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Epoch, ServiceName, Time};
+use model::{Epoch, PortTraffic, ServiceName, Time};
 use redundancy::{Command, NodeRecord, ServicesHealth};
 use sysmgr::Health;
+use wire::log::LogRecord;
 use wire::supervision::{Answer, Ask, FromService, RedundancyStatus, ToService};
+
+use traffic::Traffic;
 
 pub use input::SupervisorInput;
 pub use output::SupervisorOutput;
@@ -38,6 +42,7 @@ pub struct Supervisor {
     commands: BTreeMap<u64, (ServiceName, u64)>,
     commands_so_far: u64,
     outputs: VecDeque<SupervisorOutput>,
+    traffic: Traffic,
     started: bool,
 }
 
@@ -55,6 +60,7 @@ impl Supervisor {
             commands: BTreeMap::new(),
             commands_so_far: 0,
             outputs: VecDeque::new(),
+            traffic: Traffic::default(),
             started: false,
         }
     }
@@ -81,6 +87,10 @@ impl Supervisor {
         {
             self.tell_redundancy(now, redundancy::Input::Tick);
         }
+        if self.traffic.next_deadline().is_some_and(|at| at <= now) {
+            let lines = self.traffic.tick(now);
+            self.note_all(lines);
+        }
     }
 
     /// What is to be done next, in order.
@@ -95,6 +105,7 @@ impl Supervisor {
             .next_deadline()
             .into_iter()
             .chain(self.services.next_deadline())
+            .chain(self.traffic.next_deadline())
             .min()
     }
 
@@ -189,6 +200,7 @@ impl Supervisor {
             SupervisorInput::FromService { service, message } => {
                 return self.hear_service(now, service, message);
             }
+            SupervisorInput::Traffic(report) => return self.book(now, report),
         };
         self.tell_redundancy(now, input);
     }
@@ -235,7 +247,18 @@ impl Supervisor {
                 record.service = Some(service);
                 self.outputs.push_back(SupervisorOutput::Log(record));
             }
+            FromService::Traffic(report) => self.book(now, report),
         }
+    }
+
+    fn book(&mut self, now: Time, report: Vec<PortTraffic>) {
+        let lines = self.traffic.book(now, report);
+        self.note_all(lines);
+    }
+
+    fn note_all(&mut self, lines: Vec<LogRecord>) {
+        self.outputs
+            .extend(lines.into_iter().map(SupervisorOutput::Log));
     }
 
     fn ask(&mut self, now: Time, service: ServiceName, question: u64, ask: Ask) {
@@ -243,6 +266,14 @@ impl Supervisor {
             Ask::RedundancyStatus => {
                 let status = Box::new(self.redundancy.status(now));
                 return self.answer(service, question, Answer::RedundancyStatus(status));
+            }
+            Ask::Traffic => {
+                let answer = Answer::Traffic(self.traffic.show());
+                return self.answer(service, question, answer);
+            }
+            Ask::ClearTraffic => {
+                self.traffic.clear();
+                return self.answer(service, question, Answer::Done);
             }
             ask @ (Ask::HeartbeatStatus | Ask::Processes | Ask::Logging { .. }) => {
                 self.outputs.push_back(SupervisorOutput::Query {

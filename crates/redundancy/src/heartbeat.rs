@@ -8,13 +8,17 @@
 //!   that lives must not speak for a node that is stuck;
 //! - H2 beats leave at the shorter of both nodes' intervals until both state the same one, so that
 //!   a change on a live pair never looks like silence;
-//! - H3 of each link, a frame is passed on once and never after a newer one.
+//! - H3 of each link, a frame is passed on once and never after a newer one; nothing is taken from
+//!   an incarnation that another has followed.
 //!
 //! Not done here: sealing, replay windows, sockets (the shell), and what silence means (the core).
 
+mod measure;
+
 use core::time::Duration;
 
-use model::{Incarnation, LinkId, Time};
+use measure::Measure;
+use model::{DropReason, Incarnation, LinkId, Time};
 use wire::heartbeat::{Content, Datagram, Gasp, Heartbeat};
 use wire::supervision::{HeartbeatStatus, LinkStatus};
 
@@ -34,8 +38,9 @@ pub const DEFAULT_MISSES: u8 = 3;
 pub const GASP_PACE_MS: u32 = 5;
 /// Gasps sent on each link when nobody answers: then the peer is dead or deaf.
 pub const GASPS_MAX: u8 = 60;
-/// Beats of one half of the jitter window: the shown maximum covers the last 500 to 1000 beats.
-const JITTER_HALF_WINDOW_BEATS: u16 = 500;
+/// Superseded incarnations of the peer that are remembered (H3). Frames of one that is four
+/// restarts old died with its keys.
+const RETIRED_MAX: usize = 4;
 
 /// An interval and the beats that may be missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +102,15 @@ pub struct LinkMonitor {
     sequence: u64,
     last_seen: Option<Time>,
     echo_ns: u64,
+    /// Newest beat of ours whose round trip was measured.
+    echo_measured_ns: u64,
     sent: u64,
     received: u64,
     lost: u64,
     refused: u64,
     round_trip_us: u64,
-    jitter_us: u64,
-    jitter_before_us: u64,
-    jitter_beats: u16,
+    round_trips: Measure,
+    lateness: Measure,
 }
 
 impl LinkMonitor {
@@ -125,9 +131,12 @@ impl LinkMonitor {
         self.received += 1;
         self.last_seen = Some(now);
         self.echo_ns = frame.sent_ns;
-        if frame.echo_ns > 0 {
+        // An echo that was measured before is older now, not slower.
+        if (self.echo_measured_ns + 1..=now.0).contains(&frame.echo_ns) {
+            self.echo_measured_ns = frame.echo_ns;
             let passed = now.0.saturating_sub(frame.echo_ns);
             self.round_trip_us = passed.saturating_sub(frame.echo_held_ns) / 1000;
+            self.round_trips.record(self.round_trip_us);
         }
         true
     }
@@ -138,12 +147,7 @@ impl LinkMonitor {
             .last_seen
             .map_or(Duration::ZERO, |seen| now.since(seen));
         let late = gap.saturating_sub(Duration::from_millis(u64::from(interval_ms)));
-        self.jitter_us = self.jitter_us.max(late.as_micros() as u64);
-        self.jitter_beats += 1;
-        if self.jitter_beats == JITTER_HALF_WINDOW_BEATS {
-            self.jitter_beats = 0;
-            self.jitter_before_us = core::mem::take(&mut self.jitter_us);
-        }
+        self.lateness.record(late.as_micros() as u64);
     }
 
     fn status(&self, now: Time, link: LinkId, name: &str, hold_time: Duration) -> LinkStatus {
@@ -158,7 +162,10 @@ impl LinkMonitor {
             lost: self.lost,
             refused: self.refused,
             round_trip_us: self.round_trip_us,
-            jitter_us: self.jitter_us.max(self.jitter_before_us),
+            round_trip_mean_us: self.round_trips.mean_us(),
+            round_trip_p99_us: self.round_trips.p99_us(),
+            jitter_us: self.lateness.max_us(),
+            jitter_p99_us: self.lateness.p99_us(),
             last_seen_ms: self
                 .last_seen
                 .map(|seen| now.since(seen).as_millis() as u64),
@@ -189,6 +196,9 @@ pub struct HeartbeatPath {
     gasp_cursor: Option<usize>,
     links: [LinkMonitor; LINKS_MAX],
     link_count: usize,
+    /// The peer's newest start, and those before it (H3).
+    incarnation: Option<Incarnation>,
+    retired: [Option<Incarnation>; RETIRED_MAX],
 }
 
 /// What the peer must know at once.
@@ -215,6 +225,8 @@ impl HeartbeatPath {
             gasp_cursor: None,
             links: Default::default(),
             link_count: usize::from(links).min(LINKS_MAX),
+            incarnation: None,
+            retired: [None; RETIRED_MAX],
         }
     }
 
@@ -337,8 +349,10 @@ impl HeartbeatPath {
 
     /// A verified frame. `None`: it is old, and nothing more is to be done with it.
     pub fn received(&mut self, now: Time, link: LinkId, frame: &Heartbeat) -> Option<Received> {
-        let monitor = self.links[..self.link_count].get_mut(usize::from(link.0))?;
-        if !monitor.received(now, frame) {
+        if usize::from(link.0) >= self.link_count || !self.adopt(frame.content.incarnation) {
+            return None;
+        }
+        if !self.links[usize::from(link.0)].received(now, frame) {
             return None;
         }
         let timing = Timing::clamped(frame.interval_ms, frame.misses);
@@ -349,6 +363,30 @@ impl HeartbeatPath {
             peer_hold_time: timing.hold_time(),
             echo: Time(frame.echo_ns),
         })
+    }
+
+    /// Makes `incarnation` the peer's current one; false if it has been followed by another.
+    fn adopt(&mut self, incarnation: Incarnation) -> bool {
+        if self.retired.contains(&Some(incarnation)) {
+            return false;
+        }
+        if self.incarnation.is_some_and(|known| known != incarnation) {
+            self.retired.rotate_right(1);
+            self.retired[0] = self.incarnation;
+        }
+        self.incarnation = Some(incarnation);
+        true
+    }
+
+    /// Why the node that sent `content` cannot be this node's peer, if it cannot: for counting
+    /// only, what follows from it is the core's to say.
+    #[must_use]
+    pub fn stranger(&self, content: &Content) -> Option<DropReason> {
+        let ours = self.content.as_ref()?;
+        if ours.pair != content.pair {
+            return Some(DropReason::ForeignPair);
+        }
+        (ours.role == content.role).then_some(DropReason::WrongSlot)
     }
 
     /// A datagram was refused (bad tag, replay, malformed).
@@ -388,6 +426,7 @@ impl HeartbeatPath {
             misses: self.timing.misses,
             peer_interval_ms: self.peer.map(|peer| peer.interval_ms),
             hold_time_ms: hold_time.as_millis() as u32,
+            awaits_confirmation: self.peer.is_some_and(|peer| peer != self.timing),
             canaries: self.content.as_ref().map_or(0, |content| content.canary),
             real_time,
             links: links

@@ -21,6 +21,7 @@
 //!   ends may see the connections of several links in different orders, so that neither can know
 //!   from one datagram which other keys the peer has finished with.
 
+use model::DropReason;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 use thiserror::Error;
 use wire::heartbeat::DATAGRAM_MAX_BYTES;
@@ -74,18 +75,39 @@ const WINDOW_WORDS: usize = WINDOW_BITS / 64;
 /// Why a datagram is not accepted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refused {
-    /// Too short or too long to be ours.
-    #[error("not a datagram of ours")]
-    Length,
+    /// Too short to be ours.
+    #[error("shorter than any datagram of ours")]
+    TooShort,
+    /// Too long to be ours.
+    #[error("longer than any datagram of ours")]
+    TooLong,
     /// No such key here (any more, or yet).
     #[error("unknown key")]
     UnknownKey,
-    /// Seen before, or too old to tell.
+    /// Seen before.
     #[error("replayed")]
     Replayed,
+    /// So old that whether it was seen is no longer known.
+    #[error("too old")]
+    TooOld,
     /// The tag does not verify.
     #[error("forged or damaged")]
     Tag,
+}
+
+impl Refused {
+    /// Under which reason it is counted.
+    #[must_use]
+    pub const fn reason(self) -> DropReason {
+        match self {
+            Self::TooShort => DropReason::Truncated,
+            Self::TooLong => DropReason::Oversized,
+            Self::UnknownKey => DropReason::UnknownKey,
+            Self::Replayed => DropReason::Replayed,
+            Self::TooOld => DropReason::Late,
+            Self::Tag => DropReason::NotAuthenticated,
+        }
+    }
 }
 
 struct Keys {
@@ -217,8 +239,11 @@ impl Envelope {
     /// # Errors
     /// [`Refused`]; nothing inside the datagram has then been trusted.
     pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a [u8], Refused> {
-        if !(OVERHEAD_BYTES..=DATAGRAM_MAX_BYTES).contains(&datagram.len()) {
-            return Err(Refused::Length);
+        if datagram.len() < OVERHEAD_BYTES {
+            return Err(Refused::TooShort);
+        }
+        if datagram.len() > DATAGRAM_MAX_BYTES {
+            return Err(Refused::TooLong);
         }
         let (header, rest) = datagram.split_at_mut(HEADER_BYTES);
         let word = |at: usize| {
@@ -240,7 +265,11 @@ impl Envelope {
             &mut keys.seen
         };
         if !window.is_new(counter) {
-            return Err(Refused::Replayed);
+            return Err(if window.reaches(counter) {
+                Refused::Replayed
+            } else {
+                Refused::TooOld
+            });
         }
         let (body, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
         let tag = Tag::try_from(&*tag).map_err(|_| Refused::Tag)?;
@@ -287,7 +316,12 @@ impl ReplayWindow {
             return true;
         }
         let (word, bit) = Self::bit(counter);
-        self.highest - counter < WINDOW_BITS as u64 && self.seen[word] & bit == 0
+        self.reaches(counter) && self.seen[word] & bit == 0
+    }
+
+    /// Whether it is known of `counter` if it was seen.
+    const fn reaches(&self, counter: u64) -> bool {
+        self.highest.saturating_sub(counter) < WINDOW_BITS as u64
     }
 
     fn mark(&mut self, counter: u64) {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
-use model::{LinkId, Time};
+use model::{DropReason, LinkId, PortKind, Time};
 use redundancy::HeartbeatPath;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use thiserror::Error;
@@ -28,8 +28,9 @@ use wire::supervision::HeartbeatStatus;
 
 use crate::clock;
 use crate::descriptor::watch;
-use crate::envelope::{Envelope, ExportedKeys, OVERHEAD_BYTES};
+use crate::envelope::{Envelope, ExportedKeys, OVERHEAD_BYTES, Refused};
 use crate::process::{become_real_time, lock_memory};
+use crate::traffic::PortCounters;
 
 /// Commands waiting for the thread, which takes them within a scheduling delay. A turn of the main
 /// loop makes a handful.
@@ -164,6 +165,7 @@ pub struct Heartbeats {
     notice: AsyncFd<OwnedFd>,
     real_time: Result<(), String>,
     addresses: Vec<SocketAddr>,
+    ports: Vec<PortCounters>,
 }
 
 impl Heartbeats {
@@ -191,6 +193,10 @@ impl Heartbeats {
         let (to_main, events) = sync_channel(EVENTS_MAX);
         let turned = Arc::new(AtomicU64::new(clock::now().0));
         let addresses = links.iter().map(|link| link.local).collect();
+        let ports: Vec<_> = links
+            .iter()
+            .map(|link| PortCounters::new(PortKind::Heartbeat, &link.name))
+            .collect();
         let mut beating = Beating {
             path: HeartbeatPath::new(clock::now(), links.len() as u8),
             envelope: Envelope::default(),
@@ -198,6 +204,7 @@ impl Heartbeats {
             sealed_under: None,
             sockets,
             links,
+            ports: ports.clone(),
             commands: from_main,
             wake: Arc::clone(&wake),
             turned: Arc::clone(&turned),
@@ -225,7 +232,14 @@ impl Heartbeats {
             notice: watch(notice)?,
             real_time,
             addresses,
+            ports,
         })
+    }
+
+    /// What came in on the links, and what was not taken.
+    #[must_use]
+    pub fn ports(&self) -> &[PortCounters] {
+        &self.ports
     }
 
     /// Whether the thread got real-time scheduling and locked memory, or why not.
@@ -365,6 +379,7 @@ struct Beating {
     sealed_under: Option<u64>,
     sockets: Vec<UdpSocket>,
     links: Vec<HeartbeatLink>,
+    ports: Vec<PortCounters>,
     commands: Receiver<Command>,
     wake: Arc<OwnedFd>,
     turned: Arc<AtomicU64>,
@@ -484,7 +499,9 @@ impl Beating {
             .and_then(|length| self.envelope.seal(&plain[..length], &mut bytes));
         if let Some(length) = sealed {
             // A beat that the network does not take is a lost beat; the next one follows.
-            let _ = socket.send_to(&bytes[..length], to.peer);
+            if socket.send_to(&bytes[..length], to.peer).is_ok() {
+                self.ports[index].sent();
+            }
         }
     }
 
@@ -497,36 +514,50 @@ impl Beating {
                 return;
             };
             let opened = self.envelope.open(&mut bytes[..length]);
-            let Ok(plain) = opened else {
-                self.path.refused(link);
-                continue;
-            };
-            match wire::decode(Channel::Heartbeat, plain) {
+            let taken = opened.map_err(Refused::reason).and_then(|plain| {
+                wire::decode(Channel::Heartbeat, plain).map_err(|error| error.reason())
+            });
+            match taken {
                 Ok(datagram) => self.take(link, datagram),
-                Err(_) => self.path.refused(link),
+                Err(reason) => {
+                    self.path.refused(link);
+                    self.ports[index].dropped(reason);
+                }
             }
         }
     }
 
     fn take(&mut self, link: LinkId, datagram: Datagram) {
         self.reseal();
+        let port = &self.ports[usize::from(link.0)];
         match datagram {
             Datagram::Heartbeat(frame) => {
+                // What a stranger says is passed on too: why it is none is for the core to say.
+                let stranger = self.path.stranger(&frame.content);
                 let received = self.path.received(clock::now(), link, &frame);
-                if let Some(received) = received {
-                    self.tell(HeartbeatEvent::Heartbeat {
-                        link,
-                        content: frame.content,
-                        peer_hold_time: received.peer_hold_time,
-                        echo: received.echo,
-                    });
+                let Some(received) = received else {
+                    port.dropped(DropReason::Late);
+                    return;
+                };
+                let told = self.tell(HeartbeatEvent::Heartbeat {
+                    link,
+                    content: frame.content,
+                    peer_hold_time: received.peer_hold_time,
+                    echo: received.echo,
+                });
+                match (told, stranger) {
+                    (false, _) => port.dropped(DropReason::QueueFull),
+                    (true, Some(reason)) => port.dropped(reason),
+                    (true, None) => port.received(),
                 }
             }
             Datagram::Gasp(gasp) => {
+                port.received();
                 self.send(link, &Datagram::GaspHeard(gasp.clone()));
                 self.tell(HeartbeatEvent::Gasp(gasp));
             }
             Datagram::GaspHeard(gasp) => {
+                port.received();
                 if self.path.gasp_heard(&gasp) {
                     self.tell(HeartbeatEvent::GaspHeard(gasp));
                 }
@@ -534,11 +565,19 @@ impl Beating {
         }
     }
 
-    fn tell(&self, event: HeartbeatEvent) {
+    /// False when there is no room: the event is dropped, and made up for by the next beat or the
+    /// repeated gasp.
+    fn tell(&self, event: HeartbeatEvent) -> bool {
         match self.events.try_send(event) {
-            // A dropped event is made up for by the next beat or the repeated gasp.
-            Ok(()) | Err(TrySendError::Full(_)) => notify(&self.notice),
-            Err(TrySendError::Disconnected(_)) => {}
+            Ok(()) => {
+                notify(&self.notice);
+                true
+            }
+            Err(TrySendError::Full(_)) => {
+                notify(&self.notice);
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => true,
         }
     }
 }

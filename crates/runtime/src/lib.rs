@@ -13,11 +13,14 @@
 //! | [`entropy`] | randomness |
 //! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
 //! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
+//! | [`traffic`] | counters of what came in on a port, and of what was not taken |
+//! | [`gate`] | how many unauthenticated connections there may be |
 
 pub mod clock;
 mod descriptor;
 pub mod entropy;
 pub mod envelope;
+pub mod gate;
 pub mod heartbeat;
 pub mod identity;
 pub mod log_writer;
@@ -26,3 +29,4 @@ pub mod process;
 pub mod seqpacket;
 pub mod stream;
 pub mod tls;
+pub mod traffic;

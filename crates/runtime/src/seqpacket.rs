@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use model::DropReason;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, chmodat, lstat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
@@ -52,6 +53,18 @@ pub enum PacketError {
 #[derive(Debug)]
 pub struct Seqpacket {
     fd: AsyncFd<OwnedFd>,
+}
+
+impl PacketError {
+    /// Under which reason it is counted; `None` for a socket that failed.
+    #[must_use]
+    pub const fn reason(&self) -> Option<DropReason> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Malformed(error) => Some(error.reason()),
+            Self::TooLong => Some(DropReason::Oversized),
+        }
+    }
 }
 
 impl Seqpacket {

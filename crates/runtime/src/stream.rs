@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use model::DropReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -20,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use wire::{Channel, DecodeError, FrameBuffer};
+
+use crate::traffic::PortCounters;
 
 /// Frames waiting for the network. A second's worth of decisions at the rates of design.md.
 pub const QUEUE_MAX_FRAMES: usize = 4_096;
@@ -71,11 +74,13 @@ where
         frames: sender,
         queued_bytes,
         writer: task.abort_handle(),
+        counters: None,
         message: PhantomData,
     };
     let receiver = MessageReceiver {
         reader,
         buffer: FrameBuffer::new(channel),
+        counters: None,
         message: PhantomData,
     };
     (sender, receiver)
@@ -106,6 +111,7 @@ pub struct MessageSender<Out> {
     frames: mpsc::Sender<Vec<u8>>,
     queued_bytes: Arc<AtomicUsize>,
     writer: AbortHandle,
+    counters: Option<PortCounters>,
     message: PhantomData<fn(Out)>,
 }
 
@@ -116,12 +122,20 @@ impl<Out> Clone for MessageSender<Out> {
             frames: self.frames.clone(),
             queued_bytes: Arc::clone(&self.queued_bytes),
             writer: self.writer.clone(),
+            counters: self.counters.clone(),
             message: PhantomData,
         }
     }
 }
 
 impl<Out: Serialize> MessageSender<Out> {
+    /// Counts what is sent.
+    #[must_use]
+    pub fn counted(mut self, counters: &PortCounters) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
     /// Queues `message`.
     ///
     /// # Errors
@@ -140,7 +154,11 @@ impl<Out: Serialize> MessageSender<Out> {
                 mpsc::error::TrySendError::Full(_) => SendError::Full,
                 mpsc::error::TrySendError::Closed(_) => SendError::Closed,
             }
-        })
+        })?;
+        if let Some(counters) = &self.counters {
+            counters.sent();
+        }
+        Ok(())
     }
 
     /// Bytes that have not been written yet, for senders that pace themselves.
@@ -160,27 +178,58 @@ impl<Out: Serialize> MessageSender<Out> {
 pub struct MessageReceiver<R, In> {
     reader: R,
     buffer: FrameBuffer,
+    counters: Option<PortCounters>,
     message: PhantomData<fn() -> In>,
 }
 
 impl<R: AsyncRead + Unpin, In: DeserializeOwned> MessageReceiver<R, In> {
+    /// Counts what is received, and what is not taken.
+    #[must_use]
+    pub fn counted(mut self, counters: &PortCounters) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
     /// The next message, `None` when the peer has closed. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`ReceiveError`]; the stream is then over.
     pub async fn next(&mut self) -> Result<Option<In>, ReceiveError> {
         loop {
-            if let Some(message) = self.buffer.next_frame()? {
-                return Ok(Some(message));
+            match self.buffer.next_frame() {
+                Ok(Some(message)) => {
+                    if let Some(counters) = &self.counters {
+                        counters.received();
+                    }
+                    return Ok(Some(message));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.dropped(error.reason());
+                    return Err(error.into());
+                }
             }
             let mut bytes = [0; READ_BYTES];
-            match self.reader.read(&mut bytes).await {
-                Ok(0) => return Ok(None),
-                Ok(read) => self.buffer.extend(&bytes[..read]),
+            let ended = match self.reader.read(&mut bytes).await {
+                Ok(0) => Ok(None),
+                Ok(read) => {
+                    self.buffer.extend(&bytes[..read]);
+                    continue;
+                }
                 // A peer that dies does not say goodbye in TLS: it has closed all the same.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+            if self.buffer.is_within_a_frame() {
+                self.dropped(DropReason::Truncated);
             }
+            return ended;
+        }
+    }
+
+    fn dropped(&self, reason: DropReason) {
+        if let Some(counters) = &self.counters {
+            counters.dropped(reason);
         }
     }
 }

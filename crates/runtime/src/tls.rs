@@ -5,8 +5,8 @@
 //!   fingerprint is in the other's pin set; names, issuers and dates are not looked at;
 //! - there is no session resumption and no early data, so every connection is proven anew;
 //! - a connection made for one purpose is refused by the port of another (ALPN);
-//! - peers that have not authenticated cost at most [`HANDSHAKES_MAX`] sockets, each for at most
-//!   [`HANDSHAKE_TIMEOUT`].
+//! - peers that have not authenticated cost at most [`HANDSHAKES_MAX`] sockets (or what the
+//!   endpoint's gate admits), each for at most [`HANDSHAKE_TIMEOUT`]; the rest is closed at once.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,21 +14,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use model::NodeKey;
+use model::{DropReason, NodeKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, InvalidMessage,
+    OtherError, ServerConfig, SignatureScheme,
 };
 use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use crate::gate::Gate;
 use crate::identity::{Identity, fingerprint_of};
 
 /// A handshake takes a few milliseconds between healthy machines; whoever needs longer is dead,
@@ -37,8 +37,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The TCP part of it: shorter than the kernel's first retransmission of a lost SYN (1 s), so
 /// that dialling a peer that is just coming up asks again sooner.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Unauthenticated peers served at once per endpoint; more wait in the listen queue. A pair and
-/// some hundred hosts that all reconnect at once pass in a second.
+/// Unauthenticated peers served at once per endpoint, unless it is given another gate. Their
+/// handshakes take turns with all else that its process does, a fraction of a millisecond each.
 pub const HANDSHAKES_MAX: usize = 32;
 /// A silently dead peer is noticed after this long without an acknowledged byte: short enough
 /// that a VEM looks for the other node, long enough for a routing change.
@@ -77,9 +77,51 @@ pub enum TlsError {
         /// What the system said.
         source: io::Error,
     },
+    /// An expected peer ended its try: it was faster on another link, or impatient.
+    #[error("given up by the peer")]
+    GaveUp,
+    /// Too many connections are unauthenticated at the moment.
+    #[error("too many unauthenticated connections")]
+    TooMany,
     /// Our own key or certificate is unusable.
     #[error("own identity: {0}")]
     OwnIdentity(#[source] rustls::Error),
+}
+
+impl TlsError {
+    /// Under which reason such a try to connect to us is counted; `None` for one that its maker
+    /// gave up and for faults of our own.
+    #[must_use]
+    pub fn reason(&self) -> Option<DropReason> {
+        match self {
+            Self::NotPinned { .. } => Some(DropReason::NotPinned),
+            Self::TimedOut => Some(DropReason::TimedOut),
+            Self::OtherProtocol { .. } => Some(DropReason::OtherProtocol),
+            Self::TooMany => Some(DropReason::TooMany),
+            Self::Connect { .. } | Self::GaveUp | Self::OwnIdentity(_) => None,
+            Self::Handshake(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some(DropReason::Truncated)
+            }
+            Self::Handshake(error) => {
+                let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+                match tls {
+                    Some(rustls::Error::InvalidMessage(
+                        InvalidMessage::MessageTooLarge | InvalidMessage::HandshakePayloadTooLarge,
+                    )) => Some(DropReason::Oversized),
+                    Some(
+                        rustls::Error::InvalidMessage(_)
+                        | rustls::Error::InappropriateMessage { .. }
+                        | rustls::Error::InappropriateHandshakeMessage { .. }
+                        | rustls::Error::PeerMisbehaved(_)
+                        | rustls::Error::DecryptError,
+                    ) => Some(DropReason::Malformed),
+                    Some(rustls::Error::NoApplicationProtocol) => Some(DropReason::OtherProtocol),
+                    Some(_) => Some(DropReason::NotAuthenticated),
+                    None => None,
+                }
+            }
+        }
+    }
 }
 
 /// The identities that are trusted, shared by all endpoints that go by them. Replacing them
@@ -150,7 +192,7 @@ pub struct TlsEndpoint {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
     protocol: Arc<[u8]>,
-    handshakes: Arc<Semaphore>,
+    gate: Gate,
 }
 
 impl std::fmt::Debug for TlsEndpoint {
@@ -197,8 +239,14 @@ impl TlsEndpoint {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
             protocol: protocol.as_bytes().into(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            gate: Gate::new(HANDSHAKES_MAX, Vec::new()),
         })
+    }
+
+    /// The same, admitting connections by `gate`.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// Dials `peer` (from the address of `local`, any port) and proves both identities.
@@ -238,22 +286,26 @@ impl TlsEndpoint {
         self.authenticated(TlsStream::Client(stream))
     }
 
-    /// Proves both identities on an accepted connection. Waits while [`HANDSHAKES_MAX`] others
-    /// are at it; call it in a task of its own, so that one slow peer delays nobody.
+    /// Proves both identities on an accepted connection; call it in a task of its own, so that
+    /// one slow peer delays nobody.
     ///
     /// # Errors
     /// See [`TlsError`].
     pub async fn accept(&self, tcp: TcpStream) -> Result<Authenticated, TlsError> {
-        let _permit = self
-            .handshakes
-            .acquire()
-            .await
-            .map_err(|_| TlsError::TimedOut)?;
+        let source = tcp.peer_addr().map_err(TlsError::Handshake)?.ip();
+        let _permit = self.gate.enter(source).ok_or(TlsError::TooMany)?;
         tune(&tcp).map_err(TlsError::Handshake)?;
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(tcp))
             .await
             .map_err(|_| TlsError::TimedOut)?
-            .map_err(refusal)?;
+            .map_err(|error| {
+                let ended = error.kind() == io::ErrorKind::UnexpectedEof;
+                if ended && self.gate.expects(source) {
+                    TlsError::GaveUp
+                } else {
+                    refusal(error)
+                }
+            })?;
         self.authenticated(TlsStream::Server(stream))
     }
 

@@ -7,6 +7,7 @@
 //! +------+--------+---------+----------------+-----------------+----- - - -
 //! ```
 
+use model::DropReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,6 +65,21 @@ pub enum DecodeError {
     /// The body is not the message it should be.
     #[error("malformed body: {0}")]
     Body(postcard::Error),
+}
+
+impl DecodeError {
+    /// Under which reason such bytes are counted.
+    #[must_use]
+    pub const fn reason(&self) -> DropReason {
+        match self {
+            Self::Length { announced, .. } if *announced > FRAME_MAX_BYTES => DropReason::Oversized,
+            Self::Length { announced, present } if *announced > *present => DropReason::Truncated,
+            Self::Body(postcard::Error::DeserializeUnexpectedEnd) => DropReason::Truncated,
+            Self::NotAFrame | Self::WrongChannel { .. } | Self::Length { .. } | Self::Body(_) => {
+                DropReason::Malformed
+            }
+        }
+    }
 }
 
 /// Encodes `message` as one frame of `channel`.
@@ -181,6 +197,12 @@ impl FrameBuffer {
             self.start = 0;
         }
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether a frame has begun that is not whole: what ends now ends in its midst.
+    #[must_use]
+    pub const fn is_within_a_frame(&self) -> bool {
+        self.start < self.bytes.len()
     }
 
     /// The next whole message, `None` when more bytes are needed.

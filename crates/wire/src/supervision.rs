@@ -3,7 +3,9 @@
 //! This path stands below `mts`: roles, readiness, redundancy questions of `vshd` and log records
 //! travel here, and go on while the broker is dead.
 
-use model::{ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, PairId, Role, ServiceName, Slot};
+use model::{
+    ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, PairId, PortTraffic, Role, ServiceName, Slot,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogRecord;
@@ -124,7 +126,13 @@ pub enum FromService {
     },
     /// A line for the log.
     Log(LogRecord),
+    /// What the service's ports have counted since it last said so; sent only when something was,
+    /// and at most [`PORTS_MAX`] ports.
+    Traffic(Vec<PortTraffic>),
 }
+
+/// Most ports of one process: a bulk port on each of four links is the most there is, with room.
+pub const PORTS_MAX: usize = 16;
 
 /// Synchronisation as `pss` measures it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +174,10 @@ pub enum Ask {
     RedundancyStatus,
     /// `show redundancy heartbeat`.
     HeartbeatStatus,
+    /// `show redundancy traffic`.
+    Traffic,
+    /// `clear redundancy traffic`.
+    ClearTraffic,
     /// `show processes`.
     Processes,
     /// `show logging`: the last `lines`.
@@ -208,6 +220,8 @@ pub enum Answer {
     RedundancyStatus(Box<RedundancyStatus>),
     /// See [`Ask::HeartbeatStatus`].
     HeartbeatStatus(HeartbeatStatus),
+    /// See [`Ask::Traffic`].
+    Traffic(Vec<PortTraffic>),
     /// See [`Ask::Processes`].
     Processes(Vec<Process>),
     /// See [`Ask::Logging`].
@@ -263,6 +277,9 @@ pub struct HeartbeatStatus {
     pub peer_interval_ms: Option<u32>,
     /// Hold time in force (milliseconds).
     pub hold_time_ms: u32,
+    /// The peer states another timing than ours: until it states the same, the larger hold time
+    /// and the shorter interval are in force.
+    pub awaits_confirmation: bool,
     /// Canary decisions finished since this start; 0 on a node that has not been active.
     pub canaries: u64,
     /// Whether the heartbeat thread got real-time scheduling, and why not.
@@ -290,8 +307,15 @@ pub struct LinkStatus {
     pub refused: u64,
     /// Last round trip (microseconds).
     pub round_trip_us: u64,
-    /// Largest deviation of an arrival from the interval in the last 1000 beats (microseconds).
+    /// Mean round trip of the last 500 to 1000 (microseconds).
+    pub round_trip_mean_us: u64,
+    /// Round trip that 99 of 100 of these do not exceed (microseconds, to an eighth).
+    pub round_trip_p99_us: u64,
+    /// Largest lateness of an arrival, beyond the interval, in the last 500 to 1000 beats
+    /// (microseconds).
     pub jitter_us: u64,
+    /// Lateness that 99 of 100 of these do not exceed (microseconds, to an eighth).
+    pub jitter_p99_us: u64,
     /// Since the last beat heard (milliseconds); `None` before the first.
     pub last_seen_ms: Option<u64>,
 }

@@ -39,10 +39,21 @@ pub(crate) struct Settings {
     pub(crate) vems: Vec<NodeKey>,
     /// The pinned peer.
     pub(crate) peer: Option<NodeKey>,
-    /// Bulk connections: own and peer's address on each HA link.
-    pub(crate) bulk_links: Vec<(SocketAddr, SocketAddr)>,
+    /// Bulk connections.
+    pub(crate) bulk_links: Vec<BulkLink>,
     /// Name shown while the configuration sets none.
     pub(crate) hostname: String,
+}
+
+/// Where the brokers of the two nodes meet on one HA link.
+#[derive(Clone, Debug)]
+pub(crate) struct BulkLink {
+    /// Name of the link.
+    pub(crate) name: String,
+    /// Our address.
+    pub(crate) local: SocketAddr,
+    /// The peer's.
+    pub(crate) peer: SocketAddr,
 }
 
 impl Settings {

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use model::Time;
+use model::{PortKind, Time};
 use mts::{Broker, ClientId, Input, Output};
 use runtime::clock;
 use runtime::seqpacket::{PacketBuffer, Seqpacket, SeqpacketListener};
+use runtime::traffic::PortCounters;
 use tokio::sync::mpsc;
 use wire::Channel;
 use wire::broker::BrokerFrame;
@@ -60,17 +61,22 @@ struct Shell {
     clients: BTreeMap<ClientId, Client>,
     peer: PeerLink,
     events: mpsc::Sender<Event>,
+    port: PortCounters,
     refused_log_at: Time,
 }
 
 /// Runs until stopped.
-pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, mut supervision: Supervision) -> anyhow::Result<()> {
     let path = settings.run_dir.join(BROKER_SOCKET);
     let listener = SeqpacketListener::bind(&path)
         .with_context(|| format!("broker socket {}", path.display()))?;
     let (events, mut incoming) = mpsc::channel(EVENTS_MAX);
     tokio::spawn(accept(listener, events.clone()));
-    let peer = PeerLink::start(settings, events.clone())?;
+    let (peer, ports) = PeerLink::start(settings, events.clone())?;
+    let port = PortCounters::new(PortKind::Broker, "");
+    for port in ports.into_iter().chain([port.clone()]) {
+        supervision.report(port);
+    }
     let broker = Broker::new();
     let mut shell = Shell {
         broker,
@@ -78,6 +84,7 @@ pub(super) async fn run(settings: &Settings, supervision: Supervision) -> anyhow
         clients: BTreeMap::new(),
         peer,
         events,
+        port,
         refused_log_at: Time::default(),
     };
     loop {
@@ -211,7 +218,8 @@ impl Shell {
             frames,
             self.events.clone(),
         ));
-        let reading = tokio::spawn(read(client, Arc::clone(&socket), self.events.clone()));
+        let (port, events) = (self.port.clone(), self.events.clone());
+        let reading = tokio::spawn(read(client, Arc::clone(&socket), port, events));
         let reader = reading.abort_handle();
         self.clients.insert(
             client,
@@ -261,10 +269,26 @@ async fn accept(listener: SeqpacketListener, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn read(client: ClientId, socket: Arc<Seqpacket>, events: mpsc::Sender<Event>) {
+async fn read(
+    client: ClientId,
+    socket: Arc<Seqpacket>,
+    port: PortCounters,
+    events: mpsc::Sender<Event>,
+) {
     let mut buffer = PacketBuffer::default();
-    // A malformed packet ends the connection like a close does.
-    while let Ok(Some(frame)) = socket.receive(Channel::Broker, &mut buffer).await {
+    loop {
+        let frame = match socket.receive(Channel::Broker, &mut buffer).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            // A malformed packet ends the connection like a close does.
+            Err(error) => {
+                if let Some(reason) = error.reason() {
+                    port.dropped(reason);
+                }
+                break;
+            }
+        };
+        port.received();
         if events.send(Event::Frame(client, frame)).await.is_err() {
             return;
         }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use model::{ServiceName, Time};
 use runtime::process::inherited_socket;
 use runtime::seqpacket::{PacketBuffer, Seqpacket};
+use runtime::traffic::{PortCounters, take_all};
 use wire::Channel;
 use wire::supervision::{FromService, ToService};
 
@@ -25,6 +26,7 @@ pub(crate) struct Supervision {
     turns: u64,
     heartbeat_at: Time,
     lost_records: u64,
+    ports: Vec<PortCounters>,
 }
 
 impl Supervision {
@@ -38,9 +40,15 @@ impl Supervision {
             turns: 0,
             heartbeat_at: now + HEARTBEAT_PERIOD,
             lost_records: 0,
+            ports: Vec::new(),
         };
         supervision.send(FromService::Handshake { service })?;
         Ok(supervision)
+    }
+
+    /// Has what `port` counts told with each heartbeat.
+    pub(crate) fn report(&mut self, port: PortCounters) {
+        self.ports.push(port);
     }
 
     /// The next message; `None` when the System Manager is gone. Cancellation loses nothing.
@@ -89,6 +97,10 @@ impl Supervision {
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT_PERIOD;
             self.send(FromService::Heartbeat { turns: self.turns })?;
+            let counted = take_all(&self.ports);
+            if !counted.is_empty() {
+                self.send(FromService::Traffic(counted))?;
+            }
         }
         self.flush()
     }

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use model::PortKind;
 use node::service::{ServiceInput, ServiceOutput, VemConnection, VemEvent};
+use runtime::gate::Gate;
 use runtime::stream::{MessageSender, ReceiveError, framed};
-use runtime::tls::{Pins, TlsEndpoint};
+use runtime::tls::{Pins, TlsEndpoint, TlsError};
+use runtime::traffic::PortCounters;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use wire::Channel;
@@ -18,6 +21,10 @@ use super::{Settings, harness};
 
 /// Pause after a failed `accept` (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Host agents that may be unauthenticated at once: all of a large site that reconnects after its
+/// network was away. Those beyond it are closed, and try again.
+const UNAUTHENTICATED_MAX: usize = 256;
 
 /// Senders of the open connections.
 type Senders = Arc<Mutex<BTreeMap<VemConnection, MessageSender<ToVem>>>>;
@@ -63,20 +70,24 @@ impl Edge for VemEdge {
 }
 
 /// Runs until stopped.
-pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, mut parts: super::Parts) -> anyhow::Result<()> {
     let pins = Pins::new(settings.vems.iter().copied());
-    let endpoint = TlsEndpoint::new(&settings.identity()?, pins, PROTOCOL)?;
+    let gate = Gate::new(UNAUTHENTICATED_MAX, Vec::new());
+    let endpoint = TlsEndpoint::new(&settings.identity()?, pins, PROTOCOL)?.behind(gate);
     let listen = settings
         .service_listen
         .context("no [service] listen address is configured")?;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("listening for host agents on {listen}"))?;
+    let port = PortCounters::new(PortKind::Service, "");
+    parts.supervision.report(port.clone());
     let senders = Senders::default();
     let (inputs, edge_inputs) = mpsc::channel(EDGE_QUEUE_MAX);
     tokio::spawn(accept(
         listener,
         endpoint,
+        port,
         Arc::clone(&senders),
         inputs.clone(),
     ));
@@ -88,6 +99,7 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
 async fn accept(
     listener: TcpListener,
     endpoint: TlsEndpoint,
+    port: PortCounters,
     senders: Senders,
     inputs: mpsc::Sender<ServiceInput>,
 ) {
@@ -99,11 +111,13 @@ async fn accept(
         };
         next += 1;
         let connection = VemConnection(next);
-        let (endpoint, senders, inputs) = (endpoint.clone(), Arc::clone(&senders), inputs.clone());
+        let (endpoint, port) = (endpoint.clone(), port.clone());
+        let (senders, inputs) = (Arc::clone(&senders), inputs.clone());
         let address = address.ip().to_string();
-        tokio::spawn(
-            async move { serve(connection, tcp, address, &endpoint, &senders, &inputs).await },
-        );
+        tokio::spawn(async move {
+            let listener = (&endpoint, &port);
+            serve(connection, tcp, address, listener, &senders, &inputs).await
+        });
     }
 }
 
@@ -112,7 +126,7 @@ async fn serve(
     connection: VemConnection,
     tcp: TcpStream,
     address: String,
-    endpoint: &TlsEndpoint,
+    (endpoint, port): (&TlsEndpoint, &PortCounters),
     senders: &Senders,
     inputs: &mpsc::Sender<ServiceInput>,
 ) -> Option<()> {
@@ -120,11 +134,19 @@ async fn serve(
     let peer = match endpoint.accept(tcp).await {
         Ok(peer) => peer,
         Err(error) => {
+            if let Some(reason) = error.reason() {
+                port.dropped(reason);
+            }
+            // Only an identity that was proven is worth a line; rubbish is counted.
+            if !matches!(error, TlsError::NotPinned { .. }) {
+                return Some(());
+            }
             let reason = error.to_string();
             return tell(VemEvent::Refused { address, reason }).await.ok();
         }
     };
-    let (sender, mut receiver) = framed::<_, FromVem, ToVem>(peer.stream, Channel::Vem);
+    let (sender, receiver) = framed::<_, FromVem, ToVem>(peer.stream, Channel::Vem);
+    let (sender, mut receiver) = (sender.counted(port), receiver.counted(port));
     senders
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use model::Time;
+use model::{PortKind, Time};
 use node::service::{ServiceInput, ServiceOutput, SessionId, ShellEvent};
 use node::services::vshd::{Facts, Vshd};
 use runtime::clock;
 use runtime::stream::{MessageSender, framed};
+use runtime::traffic::PortCounters;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use wire::Channel;
@@ -58,7 +59,7 @@ impl Edge for ShellEdge {
 }
 
 /// Runs until stopped.
-pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, mut parts: super::Parts) -> anyhow::Result<()> {
     let path = settings.run_dir.join(CONSOLE_SOCKET);
     // A leftover of an earlier run; binding would fail on it.
     let _ = std::fs::remove_file(&path);
@@ -69,7 +70,9 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
     let senders = Senders::default();
     let (inputs, edge_inputs) = mpsc::channel(EDGE_QUEUE_MAX);
     tokio::spawn(wall_clock(inputs.clone()));
-    tokio::spawn(accept(listener, Arc::clone(&senders), inputs));
+    let port = PortCounters::new(PortKind::Console, "");
+    parts.supervision.report(port.clone());
+    tokio::spawn(accept(listener, port, Arc::clone(&senders), inputs));
     let facts = Facts {
         hostname: settings.hostname.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -104,7 +107,12 @@ async fn wall_clock(inputs: mpsc::Sender<ServiceInput>) {
     }
 }
 
-async fn accept(listener: UnixListener, senders: Senders, inputs: mpsc::Sender<ServiceInput>) {
+async fn accept(
+    listener: UnixListener,
+    port: PortCounters,
+    senders: Senders,
+    inputs: mpsc::Sender<ServiceInput>,
+) {
     let mut next = 0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -113,20 +121,23 @@ async fn accept(listener: UnixListener, senders: Senders, inputs: mpsc::Sender<S
         };
         next += 1;
         let (senders, inputs) = (Arc::clone(&senders), inputs.clone());
-        tokio::spawn(async move { serve(SessionId(next), stream, &senders, &inputs).await });
+        let port = port.clone();
+        tokio::spawn(async move { serve(SessionId(next), stream, &port, &senders, &inputs).await });
     }
 }
 
 async fn serve(
     session: SessionId,
     stream: UnixStream,
+    port: &PortCounters,
     senders: &Senders,
     inputs: &mpsc::Sender<ServiceInput>,
 ) -> Option<()> {
     let user = stream
         .peer_cred()
         .map_or_else(|_| "unknown".to_owned(), |peer| user(peer.uid()));
-    let (sender, mut receiver) = framed::<_, FromShell, ToShell>(stream, Channel::Console);
+    let (sender, receiver) = framed::<_, FromShell, ToShell>(stream, Channel::Console);
+    let (sender, mut receiver) = (sender.counted(port), receiver.counted(port));
     senders
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -17,11 +17,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{LinkId, NodeKey, Time};
+use model::{LinkId, NodeKey, PortKind, Time};
 use runtime::clock;
 use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL, ExportedKeys};
+use runtime::gate::Gate;
 use runtime::stream::{MessageSender, framed};
-use runtime::tls::{Authenticated, TlsEndpoint, TlsError};
+use runtime::tls::{Authenticated, HANDSHAKES_MAX, TlsEndpoint, TlsError};
+use runtime::traffic::PortCounters;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -160,6 +162,11 @@ impl Connections {
         Some((keys, changes))
     }
 
+    /// The link that a connection goes over.
+    pub(super) fn link(&self, number: ConnectionNumber) -> Option<LinkId> {
+        self.all.get(&number).map(|connection| connection.link)
+    }
+
     /// Sends on the connection in use; dropped if there is none. A peer that does not read is cut
     /// off.
     pub(super) fn send(&mut self, message: &ControlMessage) -> Vec<Change> {
@@ -238,6 +245,13 @@ struct Shared {
     peer: NodeKey,
     events: mpsc::Sender<Event>,
     numbers: std::sync::atomic::AtomicU64,
+    ports: Vec<PortCounters>,
+}
+
+/// Counters of the control ports, in the order of the links.
+pub(super) fn ports(links: &[Link]) -> Vec<PortCounters> {
+    let port = |link: &Link| PortCounters::new(PortKind::Control, &link.name);
+    links.iter().map(port).collect()
 }
 
 /// Starts a dialling or listening task for each link.
@@ -246,13 +260,17 @@ pub(super) async fn start(
     endpoint: TlsEndpoint,
     own: NodeKey,
     peer: NodeKey,
+    ports: Vec<PortCounters>,
     events: mpsc::Sender<Event>,
 ) -> Result<(), runtime::heartbeat::StartError> {
+    let expected = links.iter().map(|link| link.peer.ip()).collect();
+    let endpoint = endpoint.behind(Gate::new(HANDSHAKES_MAX, expected));
     let shared = Arc::new(Shared {
         endpoint,
         peer,
         events,
         numbers: std::sync::atomic::AtomicU64::new(1),
+        ports,
     });
     for (index, link) in links.iter().enumerate() {
         let id = LinkId(index as u8);
@@ -304,7 +322,12 @@ async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
         tokio::spawn(async move {
             match shared.endpoint.accept(tcp).await {
                 Ok(connection) => shared.serve(link, connection).await,
-                Err(error) => refusals.lock().await.tell(&shared, &error).await,
+                Err(error) => {
+                    if let Some(reason) = error.reason() {
+                        shared.ports[usize::from(link.0)].dropped(reason);
+                    }
+                    refusals.lock().await.tell(&shared, &error).await;
+                }
             }
         });
     }
@@ -321,8 +344,10 @@ impl Shared {
         let number = self
             .numbers
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (sender, mut receiver) =
+        let (sender, receiver) =
             framed::<_, ControlMessage, ControlMessage>(connection.stream, Channel::Control);
+        let port = &self.ports[usize::from(link.0)];
+        let (sender, mut receiver) = (sender.counted(port), receiver.counted(port));
         let (events, end) = (self.events.clone(), self.events.clone());
         let (start, started) = tokio::sync::oneshot::channel::<()>();
         let reader = tokio::spawn(async move {

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use model::{Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
+use model::{DropReason, Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
 use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
 use redundancy::{NodeRecord, Timing};
 use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
@@ -30,10 +30,12 @@ use runtime::node_file::NodeFile;
 use runtime::process::{become_real_time, inherited_socket};
 use runtime::seqpacket::Seqpacket;
 use runtime::tls::{Pins, TlsEndpoint};
+use runtime::traffic::{PortCounters, take_all};
 use runtime::{clock, entropy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use wire::Channel;
+use wire::control::ControlMessage;
 use wire::guardian::ToGuardian;
 use wire::heartbeat::State;
 use wire::log::LogRecord;
@@ -50,6 +52,8 @@ use persistence::Persistence;
 const EVENTS_MAX: usize = 1024;
 /// Events taken in one turn, so that heartbeats and deadlines are looked at in between.
 const EVENTS_PER_TURN: usize = 64;
+/// How often this process's ports are read: what is shown of them is at most so old.
+const BOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Longest time between two turns: heartbeats stop when turns do.
 const TURN_MAX: Duration = Duration::from_millis(50);
 /// Real-time priority of the loop: below the heartbeat thread's.
@@ -133,6 +137,9 @@ struct Manager {
     timing: Timing,
     peer_hold_time: Duration,
     resetting: bool,
+    control_ports: Vec<PortCounters>,
+    /// When what the ports counted is to be booked.
+    book_at: Time,
 }
 
 impl Manager {
@@ -157,8 +164,18 @@ impl Manager {
             .with_context(|| format!("log file {}", configuration.log_file.display()))?;
         let links: Vec<_> = configuration.links.iter().map(heartbeat_link).collect();
         let heartbeats = Heartbeats::start(links)?;
+        let control_ports = control::ports(&configuration.links);
         if let Some(peer) = record.peer {
-            control::start(&configuration.links, endpoint, key, peer, events.clone()).await?;
+            let ports = control_ports.clone();
+            control::start(
+                &configuration.links,
+                endpoint,
+                key,
+                peer,
+                ports,
+                events.clone(),
+            )
+            .await?;
         }
         let timing = Timing::clamped(record.interval_ms, record.misses);
         let start = Start {
@@ -184,6 +201,8 @@ impl Manager {
             timing,
             peer_hold_time: Duration::ZERO,
             resetting: false,
+            control_ports,
+            book_at: clock::now(),
         };
         if let Some(reset) = reset {
             manager.note(&reset);
@@ -257,6 +276,14 @@ impl Manager {
             .is_some_and(|deadline| deadline <= now)
         {
             self.inputs.push_back(SupervisorInput::Tick);
+        }
+        if now >= self.book_at {
+            self.book_at = now + BOOK_PERIOD;
+            let mut counted = take_all(self.heartbeats.ports());
+            counted.extend(take_all(&self.control_ports));
+            if !counted.is_empty() {
+                self.inputs.push_back(SupervisorInput::Traffic(counted));
+            }
         }
         while let Some(input) = self.inputs.pop_front() {
             self.supervisor.handle(now, input);
@@ -377,6 +404,8 @@ impl Manager {
             Ask::Processes => Answer::Processes(processes::rows(&self.supervisor)),
             Ask::Logging { lines } => Answer::Logging(self.log.last(usize::from(*lines))),
             Ask::RedundancyStatus
+            | Ask::Traffic
+            | Ask::ClearTraffic
             | Ask::Switchover
             | Ask::SetRole(_)
             | Ask::SetPairId(_)
@@ -493,6 +522,7 @@ impl Manager {
                 self.changed(changes);
             }
             ControlEvent::Message(number, message) => {
+                self.count_stranger(number, &message);
                 let Some((key, changes)) = self.connections.message(number, &message) else {
                     return Ok(());
                 };
@@ -515,6 +545,21 @@ impl Manager {
             }),
         }
         Ok(())
+    }
+
+    /// Counts a greeting of somebody who cannot be our peer; why is for the core to say.
+    fn count_stranger(&self, number: control::ConnectionNumber, message: &ControlMessage) {
+        let record = self.supervisor.record();
+        let reason = match message {
+            ControlMessage::Hello(hello) if hello.pair != record.pair => DropReason::ForeignPair,
+            ControlMessage::Hello(hello) if hello.role == record.role => DropReason::WrongSlot,
+            _ => return,
+        };
+        let link = self.connections.link(number);
+        let port = link.and_then(|link| self.control_ports.get(usize::from(link.0)));
+        if let Some(port) = port {
+            port.dropped(reason);
+        }
     }
 
     fn changed(&mut self, changes: Vec<Change>) {

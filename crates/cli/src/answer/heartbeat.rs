@@ -24,8 +24,14 @@ pub struct LinkHeartbeat {
     pub refused: u64,
     /// Last round trip, in microseconds; 0 before one.
     pub round_trip_us: u64,
-    /// Largest deviation of an arrival from the interval lately, in microseconds.
+    /// Mean of the last 500 to 1000 round trips, in microseconds.
+    pub round_trip_mean_us: u64,
+    /// What 99 of 100 of them did not exceed, in microseconds.
+    pub round_trip_p99_us: u64,
+    /// Largest lateness of the last 500 to 1000 arrivals, in microseconds.
     pub jitter_us: u64,
+    /// What 99 of 100 of them did not exceed, in microseconds.
+    pub jitter_p99_us: u64,
 }
 
 /// The answer to `show redundancy heartbeat`.
@@ -41,6 +47,8 @@ pub struct HeartbeatStatus {
     pub peer_interval_ms: Option<u32>,
     /// The time of silence that counts as death, from the larger interval.
     pub hold_time_ms: u32,
+    /// True while the other supervisor has not confirmed this timing: it states another.
+    pub awaits_confirmation: bool,
     /// Why real-time scheduling was refused; `None` if it was granted.
     pub realtime_refused: Option<String>,
     /// Canaries that went through the decision path of this node since it started.
@@ -68,27 +76,54 @@ impl HeartbeatStatus {
             &format!("{} ms, {} misses", self.interval_ms, self.misses),
         );
         line("Peer interval", &peer);
+        let confirmed = match (self.peer_interval_ms, self.awaits_confirmation) {
+            (None, _) => "-",
+            (Some(_), false) => "confirmed by both supervisors",
+            (Some(_), true) => "awaits the other supervisor; the larger hold time counts",
+        };
+        line("Change", confirmed);
         line("Hold time", &format!("{} ms", self.hold_time_ms));
         line("Real-time", &real_time);
         line("Decision canaries", &self.canaries.to_string());
-        text += "\nLink          State   Last heard  Round trip      Jitter        Sent    Received      Lost   Refused\n";
-        text += "------------  ------  ----------  ----------  ----------  ----------  ----------  --------  --------\n";
+        text += &self.table();
+        text
+    }
+
+    fn table(&self) -> String {
+        let mut text = String::from(
+            "\n                                  Round trip (us)          Jitter (us)\n\
+             Link          State   Last heard      last     mean      p99      p99      max        Sent    Received      Lost  Loss %   Refused\n\
+             ------------  ------  ----------  -------  -------  -------  -------  -------  ----------  ----------  --------  ------  --------\n",
+        );
         for link in &self.links {
             let last = link
                 .last_heard_ms
                 .map_or("never".to_owned(), |ms| format!("{ms} ms"));
             text += &format!(
-                "{:<12}  {:<6}  {last:>10}  {:>7} us  {:>7} us  {:>10}  {:>10}  {:>8}  {:>8}\n",
+                "{:<12}  {:<6}  {last:>10}  {:>7}  {:>7}  {:>7}  {:>7}  {:>7}  {:>10}  {:>10}  {:>8}  {:>6}  {:>8}\n",
                 link.name,
                 if link.heard { "up" } else { "silent" },
                 link.round_trip_us,
+                link.round_trip_mean_us,
+                link.round_trip_p99_us,
+                link.jitter_p99_us,
                 link.jitter_us,
                 link.sent,
                 link.received,
                 link.lost,
+                link.loss_percent(),
                 link.refused,
             );
         }
         text
+    }
+}
+
+impl LinkHeartbeat {
+    /// Of the peer's heartbeats, those that did not arrive: `0.00` to `100.00`.
+    fn loss_percent(&self) -> String {
+        let all = self.received.saturating_add(self.lost).max(1);
+        let hundredths = u128::from(self.lost) * 10_000 / u128::from(all);
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
     }
 }

@@ -399,6 +399,7 @@ fn heartbeats_show_each_link() {
         misses: 3,
         peer_interval_ms: None,
         hold_time_ms: 300,
+        awaits_confirmation: false,
         realtime_refused: Some("Operation not permitted".to_owned()),
         canaries: 17,
         links: vec![LinkHeartbeat {
@@ -410,7 +411,10 @@ fn heartbeats_show_each_link() {
             lost: 0,
             refused: 1,
             round_trip_us: 180,
+            round_trip_mean_us: 190,
+            round_trip_p99_us: 400,
             jitter_us: 950,
+            jitter_p99_us: 700,
         }],
     };
     assert_eq!(
@@ -421,15 +425,58 @@ Redundancy heartbeat
              Profile:   default
             Interval:   100 ms, 3 misses
        Peer interval:   -
+              Change:   -
            Hold time:   300 ms
            Real-time:   refused: Operation not permitted
    Decision canaries:   17
 
-Link          State   Last heard  Round trip      Jitter        Sent    Received      Lost   Refused
-------------  ------  ----------  ----------  ----------  ----------  ----------  --------  --------
-control       silent       never      180 us      950 us          42           0         0         1
+                                  Round trip (us)          Jitter (us)
+Link          State   Last heard      last     mean      p99      p99      max        Sent    Received      Lost  Loss %   Refused
+------------  ------  ----------  -------  -------  -------  -------  -------  ----------  ----------  --------  ------  --------
+control       silent       never      180      190      400      700      950          42           0         0    0.00         1
 "
     );
+}
+
+#[test]
+fn traffic_names_each_port_and_each_drop_that_occurred() {
+    use model::{DropReason, PortKind, PortTraffic};
+    let counted = [
+        PortTraffic {
+            port: PortKind::Heartbeat,
+            link: "control".to_owned(),
+            received: 7,
+            sent: 8,
+            drops: vec![(DropReason::Replayed, 2), (DropReason::Malformed, 1)],
+        },
+        PortTraffic {
+            port: PortKind::Service,
+            link: String::new(),
+            received: 3,
+            sent: 4,
+            drops: Vec::new(),
+        },
+    ];
+    let traffic = Traffic {
+        ports: counted.iter().map(Into::into).collect(),
+    };
+    assert_eq!(
+        traffic.text(),
+        "\
+Redundancy traffic
+------------------
+Port       Link            rx_frames     tx_frames      rx_drops
+---------  ------------  ------------  ------------  ------------
+heartbeat  control                  7             8             3
+service    -                        3             4             0
+
+Port heartbeat control:
+  rx_drops_malformed:                    1
+  rx_drops_replayed:                     2
+"
+    );
+    let json = Answer::Traffic(traffic).json();
+    assert!(json.contains("\"oversized\": 0"), "{json}");
 }
 
 #[test]

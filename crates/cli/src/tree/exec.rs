@@ -1,11 +1,12 @@
 //! Commands of exec mode; they work in every mode, behind the mode's own.
 
-use super::{Node, keyword, module, show, system_redundancy};
+use super::{Node, clear, keyword, module, show, system_redundancy};
 use crate::command::Command;
 
 pub(super) fn commands() -> Vec<Node> {
     vec![
         module::attach(),
+        clear::commands(),
         keyword("configure", "Enter configuration mode")
             .administrator()
             .active_only()

@@ -12,5 +12,10 @@ pub(super) fn commands() -> Node {
         leaf("status", "State of both supervisors, and uptimes", |_| {
             Ok(Command::Show(Show::RedundancyStatus))
         }),
+        leaf(
+            "traffic",
+            "What came in on each port, and what was not taken",
+            |_| Ok(Command::Show(Show::RedundancyTraffic)),
+        ),
     ])
 }

@@ -77,6 +77,8 @@ impl Node {
             ),
             Ask::Logging { .. } => Answer::Logging(Vec::new()),
             Ask::RedundancyStatus
+            | Ask::Traffic
+            | Ask::ClearTraffic
             | Ask::Switchover
             | Ask::SetRole(_)
             | Ask::SetPairId(_)

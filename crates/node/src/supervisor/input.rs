@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use model::{LinkId, ServiceName, Time};
+use model::{LinkId, PortTraffic, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use sysmgr::ExitStatus;
 use wire::control::ControlMessage;
@@ -71,6 +71,8 @@ pub enum SupervisorInput {
         /// How.
         status: ExitStatus,
     },
+    /// What the shell's own ports (heartbeat, control) have counted since it last said so.
+    Traffic(Vec<PortTraffic>),
     /// A message of a service.
     FromService {
         /// Which.

@@ -54,7 +54,7 @@ fn a_replayed_datagram_is_refused_and_a_late_one_is_not() {
     }
     assert_eq!(
         open(&mut client, datagrams[5].clone()),
-        Err(Refused::Replayed),
+        Err(Refused::TooOld),
         "too old to tell"
     );
 }

@@ -8,8 +8,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use model::{DropReason, PortKind};
 use mts::Input;
-use runtime::tls::{Authenticated, Pins, TlsEndpoint, TlsError};
+use runtime::gate::Gate;
+use runtime::tls::{Authenticated, HANDSHAKES_MAX, Pins, TlsEndpoint, TlsError};
+use runtime::traffic::PortCounters;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -19,7 +22,7 @@ use wire::broker::BrokerFrame;
 use wire::{Channel, FrameBuffer};
 
 use super::Event;
-use crate::services::Settings;
+use crate::services::{BulkLink, Settings};
 
 /// ALPN name of the connection.
 const PROTOCOL: &str = "twinwall-bulk/1";
@@ -42,7 +45,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// What the tasks of the link tell.
 pub(super) enum PeerEvent {
     /// A connection stands.
-    Up(Box<Authenticated>),
+    Up(Box<Authenticated>, PortCounters),
     /// A frame came on the connection of that number.
     Frame(u64, BrokerFrame),
     /// Frames were written to it.
@@ -71,27 +74,44 @@ pub(super) struct PeerLink {
 }
 
 impl PeerLink {
-    /// Starts listening and dialling; does nothing on a node without a pinned peer.
-    pub(super) fn start(settings: &Settings, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+    /// Starts listening and dialling; does nothing on a node without a pinned peer. Returns the
+    /// counters of its ports too.
+    pub(super) fn start(
+        settings: &Settings,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<(Self, Vec<PortCounters>)> {
         let (dial, dialled) = watch::channel(false);
+        let ports: Vec<_> = settings
+            .bulk_links
+            .iter()
+            .map(|link| PortCounters::new(PortKind::Bulk, &link.name))
+            .collect();
         if let Some(peer) = settings.peer {
             let identity = settings.identity()?;
-            let endpoint = TlsEndpoint::new(&identity, Pins::new([peer]), PROTOCOL)?;
-            for (local, _) in &settings.bulk_links {
-                tokio::spawn(listen(*local, endpoint.clone(), events.clone()));
+            let expected = settings.bulk_links.iter().map(|link| link.peer.ip());
+            let gate = Gate::new(HANDSHAKES_MAX, expected.collect());
+            let endpoint = TlsEndpoint::new(&identity, Pins::new([peer]), PROTOCOL)?.behind(gate);
+            let links: Vec<_> = settings
+                .bulk_links
+                .iter()
+                .cloned()
+                .zip(ports.clone())
+                .collect();
+            for (link, port) in links.clone() {
+                tokio::spawn(listen(link.local, endpoint.clone(), port, events.clone()));
             }
             if identity.fingerprint() < peer {
-                let links = settings.bulk_links.clone();
                 tokio::spawn(dialler(links, endpoint, dialled, events.clone()));
             }
         }
-        Ok(Self {
+        let link = Self {
             connection: None,
             count: 0,
             wanted: false,
             dial,
             events,
-        })
+        };
+        Ok((link, ports))
     }
 
     /// Whether the peer is ours to speak with.
@@ -132,13 +152,13 @@ impl PeerLink {
     pub(super) fn event(&mut self, event: PeerEvent) -> Option<Vec<Input>> {
         let current = self.connection.as_ref().map(|connection| connection.number);
         match event {
-            PeerEvent::Up(authenticated) => {
+            PeerEvent::Up(authenticated, port) => {
                 if !self.wanted {
                     return None;
                 }
                 let replaced = self.connection.is_some();
                 self.close();
-                self.open(*authenticated);
+                self.open(*authenticated, port);
                 self.update_dial();
                 let gone = replaced.then_some(Input::PeerGone);
                 Some(gone.into_iter().chain([Input::PeerConnected]).collect())
@@ -157,13 +177,14 @@ impl PeerLink {
         }
     }
 
-    fn open(&mut self, authenticated: Authenticated) {
+    fn open(&mut self, authenticated: Authenticated, port: PortCounters) {
         self.count += 1;
         let number = self.count;
         let (read_half, write_half) = tokio::io::split(authenticated.stream);
         let (frames, queued) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(number, read_half, self.events.clone())).abort_handle();
-        let writing = tokio::spawn(write(number, write_half, queued, self.events.clone()));
+        let reading = read(number, read_half, port.clone(), self.events.clone());
+        let reader = tokio::spawn(reading).abort_handle();
+        let writing = tokio::spawn(write(number, write_half, queued, port, self.events.clone()));
         let writer = writing.abort_handle();
         self.connection = Some(Connection {
             number,
@@ -174,20 +195,28 @@ impl PeerLink {
     }
 }
 
-async fn listen(local: SocketAddr, endpoint: TlsEndpoint, events: mpsc::Sender<Event>) {
+async fn listen(
+    local: SocketAddr,
+    endpoint: TlsEndpoint,
+    port: PortCounters,
+    events: mpsc::Sender<Event>,
+) {
     loop {
         let Ok(listener) = TcpListener::bind(local).await else {
             tokio::time::sleep(BIND_PAUSE).await;
             continue;
         };
         while let Ok((tcp, _)) = listener.accept().await {
-            let (endpoint, events) = (endpoint.clone(), events.clone());
+            let (endpoint, port, events) = (endpoint.clone(), port.clone(), events.clone());
             tokio::spawn(async move {
-                match endpoint.accept(tcp).await {
+                let accepted = endpoint.accept(tcp).await;
+                if let Some(reason) = accepted.as_ref().err().and_then(TlsError::reason) {
+                    port.dropped(reason);
+                }
+                match accepted {
                     Ok(peer) => {
-                        let _ = events
-                            .send(Event::Peer(PeerEvent::Up(Box::new(peer))))
-                            .await;
+                        let event = PeerEvent::Up(Box::new(peer), port);
+                        let _ = events.send(Event::Peer(event)).await;
                     }
                     Err(error @ TlsError::NotPinned { .. }) => {
                         let text = error.to_string();
@@ -203,19 +232,16 @@ async fn listen(local: SocketAddr, endpoint: TlsEndpoint, events: mpsc::Sender<E
 }
 
 async fn dialler(
-    links: Vec<(SocketAddr, SocketAddr)>,
+    links: Vec<(BulkLink, PortCounters)>,
     endpoint: TlsEndpoint,
     mut dial: watch::Receiver<bool>,
     events: mpsc::Sender<Event>,
 ) {
     while dial.wait_for(|dial| *dial).await.is_ok() {
-        if let Some(peer) = dial_all(&links, &endpoint).await {
+        if let Some((peer, port)) = dial_all(&links, &endpoint).await {
             dial.mark_unchanged();
-            if events
-                .send(Event::Peer(PeerEvent::Up(Box::new(peer))))
-                .await
-                .is_err()
-            {
+            let event = PeerEvent::Up(Box::new(peer), port);
+            if events.send(Event::Peer(event)).await.is_err() {
                 return;
             }
             // The loop takes the connection up, or drops it because it is not wanted any more.
@@ -229,40 +255,51 @@ async fn dialler(
 /// Dials on every link, the first at once and each further one [`LINK_HEAD_START`] later; the
 /// first connection wins and the other attempts are dropped.
 async fn dial_all(
-    links: &[(SocketAddr, SocketAddr)],
+    links: &[(BulkLink, PortCounters)],
     endpoint: &TlsEndpoint,
-) -> Option<Authenticated> {
+) -> Option<(Authenticated, PortCounters)> {
     let mut attempts = JoinSet::new();
     let mut wait = Duration::ZERO;
-    for (local, peer) in links.iter().copied() {
+    for (BulkLink { local, peer, .. }, port) in links.iter().cloned() {
         let endpoint = endpoint.clone();
         attempts.spawn(async move {
             tokio::time::sleep(wait).await;
-            endpoint.connect(Some(local), peer).await
+            (endpoint.connect(Some(local), peer).await, port)
         });
         wait += LINK_HEAD_START;
     }
     while let Some(attempt) = attempts.join_next().await {
-        if let Ok(Ok(peer)) = attempt {
-            return Some(peer);
+        if let Ok((Ok(peer), port)) = attempt {
+            return Some((peer, port));
         }
     }
     None
 }
 
-async fn read<S: AsyncRead>(number: u64, mut half: ReadHalf<S>, events: mpsc::Sender<Event>) {
+async fn read<S: AsyncRead>(
+    number: u64,
+    mut half: ReadHalf<S>,
+    port: PortCounters,
+    events: mpsc::Sender<Event>,
+) {
     let mut buffer = FrameBuffer::new(Channel::Broker);
     let mut bytes = vec![0; READ_BYTES];
     'connection: loop {
         // A malformed frame ends the connection like a close does.
         match timeout(SILENCE_LIMIT, half.read(&mut bytes)).await {
             Ok(Ok(count)) if count > 0 => buffer.extend(&bytes[..count]),
-            Ok(Ok(_) | Err(_)) | Err(_) => break,
+            Ok(Ok(_) | Err(_)) | Err(_) => {
+                if buffer.is_within_a_frame() {
+                    port.dropped(DropReason::Truncated);
+                }
+                break;
+            }
         }
         loop {
             match buffer.next_frame() {
-                Ok(Some(BrokerFrame::PeerConnected(_))) => {}
+                Ok(Some(BrokerFrame::PeerConnected(_))) => port.received(),
                 Ok(Some(frame)) => {
+                    port.received();
                     let event = Event::Peer(PeerEvent::Frame(number, frame));
                     if events.send(event).await.is_err() {
                         return;
@@ -270,6 +307,7 @@ async fn read<S: AsyncRead>(number: u64, mut half: ReadHalf<S>, events: mpsc::Se
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    port.dropped(error.reason());
                     eprintln!("bulk connection: {error}");
                     break 'connection;
                 }
@@ -283,6 +321,7 @@ async fn write<S: AsyncWrite>(
     number: u64,
     mut half: WriteHalf<S>,
     mut frames: mpsc::UnboundedReceiver<BrokerFrame>,
+    port: PortCounters,
     events: mpsc::Sender<Event>,
 ) {
     loop {
@@ -300,6 +339,7 @@ async fn write<S: AsyncWrite>(
             bytes.extend(wire::encode(Channel::Broker, &frame));
             count += 1;
         }
+        (0..count).for_each(|_| port.sent());
         if half.write_all(&bytes).await.is_err() || half.flush().await.is_err() {
             break;
         }

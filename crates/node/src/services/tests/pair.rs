@@ -584,6 +584,7 @@ impl Pair {
             | FromService::Sync(_)
             | FromService::Vems(_)
             | FromService::Archived { .. }
+            | FromService::Traffic(_)
             | FromService::Canary { .. } => {}
             FromService::Log(record) => {
                 assert!(record.severity > 3, "{}: {}", record.mnemonic, record.text);

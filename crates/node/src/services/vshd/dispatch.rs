@@ -70,6 +70,7 @@ pub(super) fn plan(
         // Whether it ends the session is known from the session's mode, not from where the word
         // was found: `exit` is a word of exec mode that every mode understands.
         Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
+        Command::ClearTraffic => manager(Ask::ClearTraffic),
         Command::CopyRunningToStartup => plan_commit(ToCfgmgr::Save),
         Command::ForceActive => Plan::Fetch(
             [Fetch::Manager(Ask::ForceActive), Fetch::Activation].into(),
@@ -128,6 +129,7 @@ fn plan_show(show: Show, known: &Known<'_>) -> Plan {
         Show::PolicyEngineStats => fetch([Fetch::PolicyEngine(ToPolicyEngine::Stats)]),
         Show::Processes => fetch([Fetch::Manager(Ask::Processes)]),
         Show::RedundancyHeartbeat => fetch([Fetch::Manager(Ask::HeartbeatStatus)]),
+        Show::RedundancyTraffic => fetch([Fetch::Manager(Ask::Traffic)]),
         Show::RedundancyStatus | Show::SystemRedundancyStatus => {
             fetch([Fetch::Manager(Ask::RedundancyStatus)])
         }
@@ -296,6 +298,10 @@ fn show_answer(show: Show, replies: &[Reply], known: &Known<'_>) -> Outcome {
         }
         (Show::RedundancyHeartbeat, [Reply::Manager(Manager::HeartbeatStatus(status))]) => {
             Answer::Heartbeat(show::heartbeat(status))
+        }
+        (Show::RedundancyTraffic, [Reply::Manager(Manager::Traffic(ports))]) => {
+            let ports = ports.iter().map(Into::into).collect();
+            Answer::Traffic(cli::answer::Traffic { ports })
         }
         (Show::RedundancyStatus, [Reply::Manager(Manager::RedundancyStatus(status))]) => {
             let status = show::redundancy(status);

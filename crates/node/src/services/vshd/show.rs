@@ -87,6 +87,7 @@ pub(super) fn heartbeat(status: &supervision::HeartbeatStatus) -> HeartbeatStatu
         misses: status.misses,
         peer_interval_ms: status.peer_interval_ms,
         hold_time_ms: status.hold_time_ms,
+        awaits_confirmation: status.awaits_confirmation,
         realtime_refused: status.real_time.clone().err(),
         canaries: status.canaries,
         links: status.links.iter().map(link).collect(),
@@ -103,7 +104,10 @@ fn link(status: &supervision::LinkStatus) -> LinkHeartbeat {
         lost: status.lost,
         refused: status.refused,
         round_trip_us: status.round_trip_us,
+        round_trip_mean_us: status.round_trip_mean_us,
+        round_trip_p99_us: status.round_trip_p99_us,
         jitter_us: status.jitter_us,
+        jitter_p99_us: status.jitter_p99_us,
     }
 }
 
