@@ -18,7 +18,7 @@ use crate::gap::Pause;
 use crate::input::ServicesHealth;
 use crate::output::Output;
 use crate::phase::{Cause, Ended, Loss, Step};
-use crate::split_brain::{self, Contested, Verdict};
+use crate::split_brain::{self, Contested, Rule, Verdict};
 use crate::switchover::{HandingOver, Quiescing, REFUSAL};
 
 /// What an active is doing.
@@ -433,7 +433,13 @@ impl Active {
                     Some(rule) => format!("both supervisors were active; {}", rule.words()),
                     None => "both supervisors were active; a higher epoch prevails".to_owned(),
                 };
-                let loss = split_brain::loss(now, ctx, theirs);
+                let had_nothing =
+                    contested.loses == Some(Rule::History) && contested.ours.history == ctx.history;
+                let loss = if had_nothing {
+                    Loss::Succeeded
+                } else {
+                    split_brain::loss(now, ctx, theirs)
+                };
                 Some(Step::Reset { reason, loss })
             }
         }

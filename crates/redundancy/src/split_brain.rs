@@ -14,8 +14,7 @@
 //! ```
 //!
 //! The verdict, first rule that tells them apart:
-//! 1. history: a side whose commits are all part of what the other began with resets: it loses
-//!    nothing;
+//! 1. history: a side whose commits are all part of the other's resets: it loses nothing;
 //! 2. the policy, if both were given the same: `primary-resets`, `newest-config`, `most-vems`;
 //! 3. the primary resets (chapter, "Split brain").
 //!
@@ -42,7 +41,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Which rule told the two sides apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Rule {
-    /// One side's commits are all part of what the other began with.
+    /// One side's commits are all part of the other's.
     History,
     /// The policy.
     Policy(ConflictPolicy),
@@ -53,7 +52,7 @@ pub(crate) enum Rule {
 impl Rule {
     pub(crate) fn words(self) -> String {
         match self {
-            Self::History => "all its commits are part of what the other began with".to_owned(),
+            Self::History => "all its commits are part of the other's".to_owned(),
             Self::Policy(policy) => format!("by the policy {policy}"),
             Self::Primary => "the primary resets where the policy does not decide".to_owned(),
         }
@@ -69,10 +68,9 @@ pub(crate) struct Fate {
 
 /// Judges between two sides (C1): seen from the other, the same rule says the opposite.
 pub(crate) fn fate(role: Role, ours: &Contest, theirs: &Contest) -> Fate {
-    let (we, they) = (
-        contained(ours.history, theirs.base),
-        contained(theirs.history, ours.base),
-    );
+    let has =
+        |one: &Contest, history| contained(history, one.base) || contained(history, one.history);
+    let (we, they) = (has(theirs, ours.history), has(ours, theirs.history));
     if we != they {
         let (survives, rule) = (they, Rule::History);
         return Fate { survives, rule };
@@ -228,7 +226,8 @@ pub(crate) fn loss(now: Time, ctx: &Context, rival: Epoch) -> Loss {
     let has_all = ctx.peer_says(now).is_some_and(|content| {
         content.state == State::Active
             && content.epoch == rival
-            && contained(ctx.history, content.base)
+            && (contained(ctx.history, content.base)
+                || contained(ctx.history, (content.epoch, content.lsn)))
     });
     if has_all {
         Loss::Succeeded

@@ -2,6 +2,7 @@
 //! the table of phases and events, and random faults.
 
 mod announcements;
+mod conflicts;
 mod pair;
 mod properties;
 mod scenarios;
