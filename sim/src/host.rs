@@ -8,6 +8,7 @@ use vem::{
     EntryState, FailMode, Flow, FlowId, PortIndex, PortSettings, Settings, SettleOutcome, SlotId,
     StaleFlow, Vem,
 };
+use wire::vem::Fenced;
 
 /// The kernel's entry of a flow.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,8 @@ pub struct Host {
     pub agent: Option<Vem>,
     /// Counts starts of the agent.
     pub boot: u64,
-    /// The file.
-    pub durable: Epoch,
+    /// The file: what the fence holds.
+    pub durable: Fenced,
     /// The highest epoch that the agent ever let its gateways know of.
     pub told: Epoch,
     /// What its clock shows more than the world's.
@@ -58,7 +59,7 @@ impl Host {
             key: model::NodeKey([0x40 + index as u8; 32]),
             agent: None,
             boot: 0,
-            durable: Epoch::default(),
+            durable: Fenced::default(),
             told: Epoch::default(),
             clock_offset_ns,
             tick_at: None,

@@ -12,7 +12,7 @@ mod run;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use model::{Epoch, NodeKey, PairId, Role, ServiceName};
+use model::{NodeKey, PairId, Role, ServiceName};
 use node::service::SessionId;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -132,7 +132,7 @@ pub(crate) enum Event {
     HostPersisted {
         host: usize,
         boot: u64,
-        epoch: Epoch,
+        fenced: wire::vem::Fenced,
     },
     NewFlow {
         host: usize,

@@ -19,7 +19,7 @@ use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use model::{Epoch, Time};
+use model::Time;
 use runtime::stream::MessageSender;
 use runtime::tls::{Pins, TlsEndpoint};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -27,7 +27,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use vem::{GatewayId, Input, PortIndex, PortSettings, Vem};
-use wire::vem::{FromVem, PROTOCOL};
+use wire::vem::{Fenced, FromVem, PROTOCOL};
 
 use self::events::{Ready, Sources};
 use crate::datapath::{Datapath, PortDevice};
@@ -47,8 +47,8 @@ const PERSISTED_MAX: usize = 4;
 /// Messages of gateways taken in one turn, so that packets are not kept waiting.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// What the epoch thread tells of a write; `Err` carries an epoch that is not durable.
-type EpochWritten = Result<Epoch, Epoch>;
+/// What the epoch thread tells of a write; `Err` carries what is not durable.
+type EpochWritten = Result<Fenced, Fenced>;
 
 /// One worker.
 struct Worker {
@@ -61,7 +61,7 @@ struct Worker {
     taps: Vec<OwnedFd>,
     sources: AsyncFd<Sources>,
     senders: Vec<Option<MessageSender<FromVem>>>,
-    epochs: blocking::Sender<Epoch>,
+    epochs: blocking::Sender<Fenced>,
     persisted: Option<mpsc::Receiver<EpochWritten>>,
     held_since: status::Latencies,
     unwritable: u64,
@@ -107,12 +107,12 @@ fn inherited(fd: RawFd) -> OwnedFd {
 /// Writes epochs, so that packets need not wait for the disk.
 fn start_epoch_thread(
     mut file: EpochFile,
-) -> Result<(blocking::Sender<Epoch>, mpsc::Receiver<EpochWritten>)> {
+) -> Result<(blocking::Sender<Fenced>, mpsc::Receiver<EpochWritten>)> {
     let (epochs, jobs) = blocking::channel();
     let (done, persisted) = mpsc::channel(PERSISTED_MAX);
     let write = move || {
-        while let Ok(epoch) = jobs.recv() {
-            let outcome = file.write(epoch).map(|()| epoch).map_err(|_| epoch);
+        while let Ok(fenced) = jobs.recv() {
+            let outcome = file.write(fenced).map(|()| fenced).map_err(|_| fenced);
             if done.blocking_send(outcome).is_err() {
                 return;
             }
@@ -164,7 +164,11 @@ impl Worker {
         let mut datapath = Datapath::open(&settings.bpffs(), devices(&settings)?)?;
         datapath.stamp()?;
         let (file, on_disk) = EpochFile::open(&settings.state_dir)?;
-        let durable = on_disk.max(datapath.highest_epoch()?);
+        // Whether the kernel's was obeyed or promised is not known: refused below it is either way.
+        let durable = on_disk.max(Fenced {
+            promised: datapath.highest_epoch()?,
+            ..Fenced::default()
+        });
         let now = runtime::clock::now();
         let port = |port: &crate::settings::Port| PortSettings {
             name: port.name.clone(),

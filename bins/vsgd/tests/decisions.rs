@@ -154,7 +154,7 @@ impl Gateway {
         let host = "host-1".to_owned();
         let hello = FromVem::Hello {
             host,
-            highest_epoch: Epoch::default(),
+            fenced: wire::vem::Fenced::default(),
             ports,
         };
         sender.send(&hello).expect("room");

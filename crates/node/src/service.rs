@@ -56,10 +56,15 @@ pub enum ServiceInput {
     },
     /// A log line for open consoles (`vshd` only).
     Console(String),
-    /// Ask every host agent for a sign of life (`vem_mgr` only).
-    ProbeVems {
-        /// To be told as [`wire::supervision::VemReport::answered`].
-        probe: u64,
+    /// Ask every registered host agent whether the active lives (`vem_mgr` only); to be told as
+    /// [`wire::supervision::VemReport::tally`].
+    AskVotes {
+        /// The vote's number.
+        vote: u64,
+        /// The epoch to be taken over under; `None` is a mere question.
+        candidate: Option<Epoch>,
+        /// How long the active may take to answer a host agent (milliseconds).
+        within_ms: u32,
     },
     /// Archive what is stored here (`pss` only); see [`wire::supervision::ToService::Archive`].
     Archive {

@@ -399,9 +399,17 @@ impl Supervisor {
                 };
                 return self.services.handle(now, sysmgr::Input::SetPosture(change));
             }
-            Output::ProbeVems { probe } => SupervisorOutput::ToService {
+            Output::AskVotes {
+                vote,
+                candidate,
+                within_ms,
+            } => SupervisorOutput::ToService {
                 service: ServiceName::VemMgr,
-                message: ToService::ProbeVems { probe },
+                message: ToService::AskVotes {
+                    vote,
+                    candidate,
+                    within_ms,
+                },
             },
             Output::Archive {
                 number,

@@ -44,11 +44,15 @@ impl Activating {
         {
             match self.cause {
                 // No preemption: whoever is active already leads.
-                Cause::Standalone | Cause::Negotiated | Cause::BootedAlone | Cause::Forced => {
+                Cause::Standalone
+                | Cause::Negotiated
+                | Cause::BootedAlone
+                | Cause::Waited
+                | Cause::Forced => {
                     return Step::Follow(epoch);
                 }
                 // It took over after all.
-                Cause::TakenBack => {
+                Cause::TakenBack | Cause::Promised => {
                     return Step::Reset {
                         reason: "the other supervisor leads".into(),
                         loss: split_brain::loss(now, ctx, epoch),
@@ -58,7 +62,7 @@ impl Activating {
                 Cause::Survived => {}
             }
         }
-        if ctx.seen >= self.epoch {
+        if ctx.floor() >= self.epoch {
             *self = Self::enter(now, ctx, self.cause);
         }
         if ctx.is_durable(self.write) {

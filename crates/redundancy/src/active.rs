@@ -68,6 +68,7 @@ impl Active {
     /// Starts acting under `epoch`, which is durable. What the traffic waits for comes first.
     pub(crate) fn enter(now: Time, ctx: &mut Context, epoch: Epoch, how: Entry) -> Self {
         ctx.see(epoch);
+        ctx.record.led_epoch = epoch;
         let sequence = ctx.tell(Activity::Active(epoch), false);
         ctx.outputs.push_back(Output::Activated { epoch });
         ctx.outputs
@@ -142,6 +143,8 @@ impl Active {
                             Cause::Forced => "forced by an operator",
                             Cause::Survived => "survived a conflict of two actives",
                             Cause::TakenBack => "the standby did not take over",
+                            Cause::Promised => "the VEMs had been asked for another one",
+                            Cause::Waited => "booted alone, and its wait is over",
                         }
                     }),
                 );
@@ -224,6 +227,33 @@ impl Active {
         );
     }
 
+    /// A standby has asked VEMs for their votes, and some have promised to refuse this node's epoch.
+    /// It stops, and asks whether the standby took over; if not, it takes an epoch that they obey.
+    fn doubt(&mut self, now: Time, ctx: &mut Context) {
+        match self.mode {
+            Mode::Acting => {}
+            Mode::Quiescing(quiescing) => {
+                ctx.done(
+                    quiescing.command,
+                    Err("Failed to switchover (the standby is taking over by itself)".to_owned()),
+                );
+            }
+            // It has stopped already, or takes a new epoch if it survives.
+            Mode::Paused(_) | Mode::HandingOver(_) | Mode::Contested(_) => return,
+        }
+        self.mode = Mode::Paused(Pause::new(now));
+        ctx.tell(Activity::Idle, self.leave.given());
+        let promised = ctx.promised;
+        ctx.log(
+            4,
+            "PROMISED",
+            format!(
+                "VEMs that did not reach this supervisor have promised to obey nothing below epoch \
+                 {promised}; it does not act until it knows whether the other one took over."
+            ),
+        );
+    }
+
     /// `system switchover`.
     pub(crate) fn switch_over(&mut self, now: Time, ctx: &mut Context, command: u64) {
         let ready = ctx.peer.connected && self.standby_stable(now, ctx);
@@ -258,6 +288,9 @@ impl Active {
         if let Some(step) = self.give_way(now, ctx) {
             return step;
         }
+        if ctx.promised > self.epoch {
+            self.doubt(now, ctx);
+        }
         match self.mode {
             Mode::Acting => {
                 self.leave.advance(now, ctx);
@@ -266,7 +299,11 @@ impl Active {
             }
             Mode::Contested(_) => Step::Stay,
             Mode::Paused(pause) => {
-                if pause.over(now, ctx, self.epoch) {
+                let over = pause.over(now, ctx, self.epoch);
+                if over && ctx.promised > self.epoch {
+                    return Step::Activate(Cause::Promised);
+                }
+                if over {
                     self.act_again(ctx);
                     ctx.log(
                         4,

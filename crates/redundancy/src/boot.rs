@@ -5,8 +5,10 @@
 //! - of two that boot together, the newer history leads (alone mark, then epoch and position of
 //!   the newest commit); between equals the primary;
 //! - a node that boots by itself leads if it is standalone, alone-marked, or was never paired, or
-//!   if every registered VEM says that the last epoch it obeyed was this node's own;
-//! - any other waits, says why, and can be told to lead by the operator.
+//!   if every registered VEM says that the last epoch it obeyed was this node's own, and that it
+//!   has promised none since;
+//! - any other waits, says why, and can be told to lead by the operator: now, or beforehand by a
+//!   limit to the wait (default: none).
 //!
 //! Not done here: merging or archiving a forked history. The older one is replaced.
 
@@ -57,7 +59,8 @@ impl Booting {
         let history = (!ctx.history_known).then_some(self.since + HISTORY_WAIT);
         let lonely = may_lead_alone(ctx)
             .ok()
-            .map(|(look, _)| self.lonely_since + look);
+            .map(|(look, _)| self.lonely_since + look)
+            .or(ctx.boot_wait().map(|wait| self.lonely_since + wait));
         history.into_iter().chain(lonely).min()
     }
 
@@ -127,6 +130,13 @@ impl Booting {
                 Step::Activate(Cause::BootedAlone)
             }
             Ok((_, why)) => self.wait(ctx, format!("looking for the other supervisor ({why})")),
+            Err(_)
+                if ctx
+                    .boot_wait()
+                    .is_some_and(|wait| now.since(self.lonely_since) >= wait) =>
+            {
+                Step::Activate(Cause::Waited)
+            }
             Err(why) => self.wait(ctx, why),
         }
     }
@@ -155,13 +165,20 @@ fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), String> {
         };
         return Ok((look, "it was never paired"));
     }
-    let last_was_own = ctx.seen.node == ctx.node;
+    let last_was_own = ctx.has_led(ctx.seen) && ctx.promised <= ctx.seen;
+    if ctx.seen.node == ctx.node && !ctx.has_led(ctx.seen) {
+        return Err(format!(
+            "epoch {} bears this supervisor's identity, but is none it has led under: a clone of it \
+             runs or ran, or its disk was set back (force-active leads nevertheless)",
+            ctx.seen
+        ));
+    }
     if ctx.record.alone && last_was_own {
         return Ok((LOOK_ALONE_MARKED, "it led alone"));
     }
     let vems = ctx.vems;
     let all_asked = vems.registered > 0 && vems.connected >= vems.registered;
-    if all_asked && last_was_own && vems.highest_epoch.node == ctx.node {
+    if all_asked && last_was_own && ctx.has_led(vems.highest_epoch) {
         return Ok((LOOK_ALONE_MARKED, "every VEM last obeyed it"));
     }
     Err(

@@ -4,6 +4,7 @@
 use wire::heartbeat::State;
 use wire::supervision::Activity;
 
+use crate::active::Mode;
 use crate::alone::Grant;
 use crate::core::Core;
 use crate::phase::Phase;
@@ -12,7 +13,9 @@ use crate::phase::Phase;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// V1.
-    #[error("V1: acts under an epoch that is not its own, or below one it has seen")]
+    #[error(
+        "V1: acts under an epoch that is not its own, or below one it has seen or that is promised"
+    )]
     ForeignEpoch,
     /// V3.
     #[error("V3: services are told to act by a node that does not lead")]
@@ -43,7 +46,8 @@ impl Core {
                 return Err(Violation::ActsWithoutLeading);
             };
             let own = (epoch.node, epoch.incarnation) == (ctx.node, ctx.incarnation);
-            if epoch != active.epoch || !own || ctx.seen > epoch {
+            let promised = active.mode == Mode::Acting && ctx.promised > epoch;
+            if epoch != active.epoch || !own || ctx.seen > epoch || promised {
                 return Err(Violation::ForeignEpoch);
             }
             if ctx.durable_epoch() < epoch {

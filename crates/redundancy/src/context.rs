@@ -70,6 +70,9 @@ pub(crate) struct Context {
     pub(crate) peer: Peer,
     /// Highest epoch anybody is known to have used.
     pub(crate) seen: Epoch,
+    /// Highest epoch that a VEM has promised to a candidate. Nobody need ever have acted under it,
+    /// and so it deposes nobody for good; but VEMs refuse what is below.
+    pub(crate) promised: Epoch,
     /// Newest commit here and its epoch, once known.
     pub(crate) history: (Epoch, Lsn),
     /// `pss` has reported since the start.
@@ -78,8 +81,8 @@ pub(crate) struct Context {
     /// When a change of the configuration was seen to be committed.
     configured: Option<Time>,
     pub(crate) vems: VemReport,
-    /// Probes of the VEMs asked for.
-    probes: u64,
+    /// Votes of the VEMs asked for.
+    votes: u64,
     pub(crate) health: ServicesHealth,
     pub(crate) canary: u64,
     pub(crate) writes: Writes,
@@ -108,12 +111,13 @@ impl Context {
             last_turn: Time(0),
             peer: Peer::new(),
             seen,
+            promised: Epoch::default(),
             history: start.history,
             history_known: false,
             sync: SyncReport::default(),
             configured: None,
             vems: VemReport::default(),
-            probes: 0,
+            votes: 0,
             health: ServicesHealth::Starting,
             canary: 0,
             writes: Writes::default(),
@@ -156,6 +160,12 @@ impl Context {
         self.peer.says(now, self.own_hold_time())
     }
 
+    /// How long this node waits at most for the other one when it boots by itself.
+    pub(crate) fn boot_wait(&self) -> Option<Duration> {
+        let seconds = self.record.boot_wait_s?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
     pub(crate) fn slot(&self) -> Slot {
         self.role.slot()
     }
@@ -183,12 +193,21 @@ impl Context {
             .map(|at| u32::try_from(now.since(at).as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// This node has acted under `epoch`, or was about to: not a clone of it, nor the same disk
+    /// before it was set back.
+    pub(crate) fn has_led(&self, epoch: Epoch) -> bool {
+        let led = self.record.led_epoch;
+        let known = epoch == led || epoch == self.record.reserved_epoch;
+        let earlier = epoch < led && !epoch.is_clone_of(led);
+        epoch.node == self.node && (known || earlier)
+    }
+
     pub(crate) fn next_epoch(&self) -> Epoch {
         // Above the peer's reservation too: it may be taking over under it this instant.
         let reserved = self.peer.reserved().unwrap_or_default();
         epochs::next(
             &self.record,
-            self.seen.max(reserved),
+            self.floor().max(reserved),
             self.node,
             self.incarnation,
         )
@@ -318,12 +337,21 @@ impl Context {
             .push_back(Output::CommandDone { command, result });
     }
 
-    /// Asks the VEMs for a sign of life; returns the probe's number.
-    pub(crate) fn probe_vems(&mut self) -> u64 {
-        self.probes += 1;
-        let probe = self.probes;
-        self.outputs.push_back(Output::ProbeVems { probe });
-        probe
+    /// Asks the VEMs whether the active lives; returns the vote's number.
+    pub(crate) fn ask_votes(&mut self, candidate: Option<Epoch>) -> u64 {
+        self.votes += 1;
+        let vote = self.votes;
+        self.outputs.push_back(Output::AskVotes {
+            vote,
+            candidate,
+            within_ms: self.timing().interval_ms,
+        });
+        vote
+    }
+
+    /// Lowest epoch under which a VEM obeys anybody, as far as they have told.
+    pub(crate) fn floor(&self) -> Epoch {
+        self.seen.max(self.promised)
     }
 
     pub(crate) fn log(&mut self, severity: u8, mnemonic: &str, text: String) {

@@ -236,6 +236,7 @@ impl Core {
             Input::Vems(report) => {
                 ctx.vems = report;
                 ctx.see(report.highest_epoch);
+                ctx.promised = ctx.promised.max(report.promised_epoch);
             }
             Input::Canary { finished } => ctx.canary = ctx.canary.max(finished),
             Input::Command { command, kind } => return self.command(now, command, kind),

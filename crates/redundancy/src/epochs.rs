@@ -35,19 +35,24 @@ pub(crate) enum Reservation {
 }
 
 impl Reservation {
-    /// The reserved epoch, if it is durable and above `seen`.
-    pub(crate) fn valid(self, seen: Epoch) -> Option<Epoch> {
+    /// The reserved epoch, if it is durable, above `seen`, and not below what VEMs have `promised`
+    /// (to this very epoch, if it is equal).
+    pub(crate) fn valid(self, seen: Epoch, promised: Epoch) -> Option<Epoch> {
         match self {
-            Self::Durable(epoch) if epoch > seen => Some(epoch),
+            Self::Durable(epoch) if !is_void(epoch, seen, promised) => Some(epoch),
             Self::None | Self::Writing(..) | Self::Durable(_) => None,
         }
     }
 
     /// True if a new one must be made.
-    pub(crate) fn needed(self, seen: Epoch) -> bool {
+    pub(crate) fn needed(self, seen: Epoch, promised: Epoch) -> bool {
         match self {
             Self::None => true,
-            Self::Writing(epoch, _) | Self::Durable(epoch) => epoch <= seen,
+            Self::Writing(epoch, _) | Self::Durable(epoch) => is_void(epoch, seen, promised),
         }
     }
+}
+
+fn is_void(reserved: Epoch, seen: Epoch, promised: Epoch) -> bool {
+    reserved <= seen || reserved < promised
 }

@@ -10,6 +10,7 @@
 //! | `boot`, `activating` | who leads; the epoch made durable |
 //! | `active` | the active; with `alone` (grant and alone mark), `gap` (after a pause), `split_brain`, `switchover` |
 //! | `standby` | the standby: stability, takeover, restart of the pair |
+//! | `votes` | the VEMs are asked whether a silent active lives |
 //! | `reset` | the last words |
 //! | `detection`, `epochs` | the peer's liveness; epochs seen and reserved |
 //! | `context` | the books every phase keeps: record, writes, what was said |
@@ -38,6 +39,7 @@ mod split_brain;
 mod standby;
 mod status;
 mod switchover;
+mod votes;
 
 pub use crate::core::Core;
 pub use check::Violation;

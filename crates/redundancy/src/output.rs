@@ -49,10 +49,16 @@ pub enum Output {
         /// Whether the peer's System Manager is connected and follows or leads us.
         peer_connected: bool,
     },
-    /// Ask the VEMs for a sign of life; told as [`wire::supervision::VemReport::answered`].
-    ProbeVems {
+    /// Ask the registered VEMs whether the active lives; told as
+    /// [`wire::supervision::VemReport::tally`].
+    AskVotes {
         /// Its number.
-        probe: u64,
+        vote: u64,
+        /// The reserved epoch this node would take over under: a VEM that finds the active silent
+        /// promises to obey nothing below it. `None` asks for no promise.
+        candidate: Option<Epoch>,
+        /// How long the active may take to answer a VEM (milliseconds).
+        within_ms: u32,
     },
     /// This node has lost a conflict and has stopped acting: have what it stores archived, then
     /// tell [`crate::Input::Archived`].

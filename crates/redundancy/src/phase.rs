@@ -51,6 +51,10 @@ pub(crate) enum Cause {
     Survived,
     /// It handed over, and nobody took over.
     TakenBack,
+    /// VEMs had promised to obey nothing below a standby's epoch, and it did not take over.
+    Promised,
+    /// It booted alone, and waited as long as the operator had set.
+    Waited,
 }
 
 /// Why a standby takes over.

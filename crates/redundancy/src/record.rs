@@ -23,6 +23,8 @@ pub struct NodeRecord {
     pub misses: u8,
     /// Highest epoch seen from anybody.
     pub highest_epoch: Epoch,
+    /// The last epoch under which this node acted.
+    pub led_epoch: Epoch,
     /// The highest epoch this node has reserved or used, so that none is used twice.
     pub reserved_epoch: Epoch,
     /// This node committed without a standby since they last were synchronised, or is free to
@@ -30,6 +32,9 @@ pub struct NodeRecord {
     pub alone: bool,
     /// It has been part of a pair: booting by itself it must ask before it leads.
     pub paired: bool,
+    /// How long a node that boots by itself, and may not lead, waits for the other one before it
+    /// leads nevertheless (seconds); `None` is for ever.
+    pub boot_wait_s: Option<u32>,
     /// Newest last, at most [`RESET_REASONS_MAX`].
     pub reset_reasons: Vec<String>,
     /// When this node restarted the pair as an unstable standby, by the machine's clock.

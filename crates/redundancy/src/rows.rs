@@ -7,6 +7,7 @@ use wire::heartbeat::State;
 use crate::active::Mode;
 use crate::core::Core;
 use crate::phase::Phase;
+use crate::votes::Finding;
 
 impl Core {
     /// The state that this node is in, by its name in the transition table.
@@ -31,9 +32,13 @@ impl Core {
                 Mode::Quiescing(_) => "Active, quiescing",
                 Mode::HandingOver(_) => "Active, handing over",
             },
-            Phase::Standby(standby) if standby.is_isolated() => "Standby, isolated",
-            Phase::Standby(standby) if standby.is_stable(now, ctx) => "Standby, stable",
-            Phase::Standby(_) => "Standby, not stable",
+            Phase::Standby(standby) => match standby.finding() {
+                Some(Finding::Isolated) => "Standby, isolated",
+                Some(Finding::Alive { .. }) => "Standby, forbidden",
+                Some(Finding::Asking | Finding::Dead) => "Standby, asking",
+                None if standby.is_stable(now, ctx) => "Standby, stable",
+                None => "Standby, not stable",
+            },
             Phase::Resetting(resetting) if resetting.epoch.is_some() => "Resetting, yielding",
             Phase::Resetting(_) => "Resetting",
         }

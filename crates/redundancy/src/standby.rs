@@ -4,11 +4,9 @@
 //! - T1 only a stable standby takes over: bulk sync done, all services ready, a valid reservation,
 //!   and the active's grant, in its last words on both the control connection and the heartbeat;
 //! - T2 the takeover is under the reserved epoch and waits for no disk;
-//! - T3 a standby that reaches neither its peer nor any VEM, while VEMs are registered, does not
-//!   conclude that the active is dead;
+//! - T3 while VEMs are registered, silence alone does not make an active dead: they are asked
+//!   (`votes`), and a standby that reaches none of them is isolated;
 //! - T4 the pair is restarted at most [`PAIR_RESTARTS_MAX`] times per [`PAIR_RESTART_WINDOW`].
-//!
-//! Not done here: votes of the VEMs; the chapter's rule decides alone.
 
 use core::time::Duration;
 
@@ -22,6 +20,7 @@ use crate::epochs::Reservation;
 use crate::input::ServicesHealth;
 use crate::output::Output;
 use crate::phase::{Ended, Loss, Step};
+use crate::votes::{Finding, Votes};
 
 /// Restarts of the pair that an unstable standby may cause …
 pub(crate) const PAIR_RESTARTS_MAX: usize = 3;
@@ -49,10 +48,8 @@ pub(crate) struct Standby {
     in_sync: Option<Time>,
     /// How the active has ended, if it said so.
     ended: Option<Ended>,
-    /// When it was last isolated.
-    isolated: Option<Time>,
-    /// The probe of the VEMs that decides whether it is, and since when it runs.
-    probe: Option<(u64, Time)>,
+    /// What the VEMs say of the active, since it is silent.
+    votes: Votes,
     /// Last commit of the active, as it said.
     active_lsn: Lsn,
     /// Why it is not stable, or does not take over.
@@ -91,8 +88,7 @@ impl Standby {
             grant_stands: false,
             in_sync: None,
             ended: None,
-            isolated: None,
-            probe: None,
+            votes: Votes::default(),
             active_lsn: Lsn(0),
             reason: String::new(),
             logged: String::new(),
@@ -109,16 +105,22 @@ impl Standby {
 
     /// The epoch it would take over under.
     pub(crate) fn reserved(&self, ctx: &Context) -> Option<Epoch> {
-        self.reservation.valid(ctx.seen)
+        self.reservation.valid(ctx.seen, ctx.promised)
     }
 
     pub(crate) fn is_stable(&self, now: Time, ctx: &Context) -> bool {
         self.lacks(now, ctx).is_empty()
     }
 
-    /// It reaches nobody, and says so.
-    pub(crate) const fn is_isolated(&self) -> bool {
-        self.isolated.is_some()
+    /// The vote under way.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> Option<(u64, Option<Epoch>)> {
+        self.votes.asked()
+    }
+
+    /// What the VEMs have last said of the active, while they are asked.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        self.votes.finding()
     }
 
     pub(crate) const fn state(stable: bool) -> State {
@@ -193,7 +195,9 @@ impl Standby {
     }
 
     pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
-        ctx.peer.silence_deadline(ctx.own_hold_time())
+        let silence = ctx.peer.silence_deadline(ctx.own_hold_time());
+        let silence = silence.filter(|deadline| *deadline > ctx.last_turn);
+        silence.into_iter().chain(self.votes.deadline(ctx)).min()
     }
 
     pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) -> Step {
@@ -221,7 +225,7 @@ impl Standby {
             Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
             Some(ended) => self.give_up(now, ctx, ended, &lacks),
             None => {
-                self.probe = None;
+                self.votes = Votes::default();
                 self.reason = if lacks.is_empty() {
                     String::new()
                 } else {
@@ -231,7 +235,7 @@ impl Standby {
             }
         };
         // Only after the decision: an active's last words must not void what it is decided by.
-        if step == Step::Stay && self.reservation.needed(ctx.seen) {
+        if step == Step::Stay && self.reservation.needed(ctx.seen, ctx.promised) {
             self.reserve(now, ctx);
         }
         if self.logged != self.reason {
@@ -295,7 +299,7 @@ impl Standby {
         let Some(epoch) = self.reserved(ctx) else {
             return Step::Stay;
         };
-        if ended == Ended::Silent && self.stays_isolated(now, ctx) {
+        if ended == Ended::Silent && !self.is_dead(now, ctx, Some(epoch)) {
             return Step::Stay;
         }
         debug_assert!(self.is_stable(now, ctx), "T1");
@@ -313,48 +317,20 @@ impl Standby {
         Step::TakeOver(epoch, ended)
     }
 
-    /// T3. When a VEM is reached again, the peer gets another hold time to be heard: whatever cut
-    /// this node off from both rarely heals towards both in the same instant.
-    ///
-    /// A connection to a VEM proves nothing: cut off from everything, it stands for seconds. So
-    /// the VEMs are asked once the active is silent, and one answer, a round trip later, is enough.
-    fn stays_isolated(&mut self, now: Time, ctx: &mut Context) -> bool {
-        if ctx.vems.registered == 0 {
-            return false;
-        }
-        if ctx.vems.connected == 0 {
-            self.probe = None;
-            self.isolate(now);
-        } else if !self.is_answered(now, ctx) {
-            return true;
-        } else if self
-            .isolated
-            .is_some_and(|last| now.since(last) >= ctx.hold_time())
-        {
-            self.isolated = None;
-        }
-        self.isolated.is_some()
-    }
-
-    fn isolate(&mut self, now: Time) {
-        self.isolated = Some(now);
-        self.reason = "isolated: neither the active nor any VEM is reached".to_owned();
-    }
-
-    /// Whether a VEM has answered since the active is silent. Asks; isolated, and asks again, when
-    /// no answer comes for a hold time.
-    fn is_answered(&mut self, now: Time, ctx: &mut Context) -> bool {
-        match self.probe {
-            Some((probe, _)) if ctx.vems.answered == probe => true,
-            Some((_, since)) if now.since(since) < ctx.hold_time() => false,
-            unanswered => {
-                self.probe = Some((ctx.probe_vems(), now));
-                if unanswered.is_some() {
-                    self.isolate(now);
-                }
-                false
-            }
-        }
+    /// T3. Says why, if a silent active is not to be taken for dead.
+    fn is_dead(&mut self, now: Time, ctx: &mut Context, candidate: Option<Epoch>) -> bool {
+        self.reason = match self.votes.find(now, ctx, candidate) {
+            Finding::Dead => return true,
+            Finding::Asking => "the active is silent; asking the VEMs whether it lives".to_owned(),
+            Finding::Alive { alive, silent } => format!(
+                "the active is silent here, but {alive} of {} VEMs hear it; asking them again \
+                 every {} ms",
+                alive + silent,
+                ctx.hold_time().as_millis()
+            ),
+            Finding::Isolated => "isolated: neither the active nor any VEM is reached".to_owned(),
+        };
+        false
     }
 
     /// An unstable standby whose active has ended (chapter: "it tries to restart the pair").
@@ -375,6 +351,8 @@ impl Standby {
                 self.reason = format!("not stable: lacks {lacks}, and {}", ended.words());
                 return Step::Stay;
             }
+            // While the VEMs hear it, or nobody is reached, a restart mends nothing.
+            Ended::Silent if !self.is_dead(now, ctx, None) => return Step::Stay,
             Ended::Silent | Ended::Gasped => {}
         }
         let restarts = &mut ctx.record.pair_restarts;

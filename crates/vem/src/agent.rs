@@ -2,12 +2,13 @@
 
 mod deciding;
 mod obedience;
+mod voting;
 
 use std::collections::VecDeque;
 
 use model::{Epoch, Generation, Time};
 use serde::{Deserialize, Serialize};
-use wire::vem::FromVem;
+use wire::vem::{Fenced, FromVem};
 
 use crate::fence::Fence;
 use crate::gateways::{GatewayView, Gateways, Takeover};
@@ -16,6 +17,7 @@ use crate::output::{Event, Output};
 use crate::reports::Reports;
 use crate::revalidation::{Revalidation, WALK_ENTRIES};
 use crate::types::{GatewayId, PortSettings};
+use crate::votes::Votes;
 use crate::waiting::{Due, HOLD_LIMIT, Settling, Waiting};
 
 /// A failed write of the epoch is tried again after this.
@@ -58,6 +60,10 @@ pub struct Counters {
     pub claims_refused: u64,
     /// Clones seen.
     pub clones: u64,
+    /// Votes answered *alive*.
+    pub votes_alive: u64,
+    /// Votes answered *silent*.
+    pub votes_silent: u64,
     /// Packets dropped because their flow or port held too much.
     pub held_full: u64,
     /// Packets dropped because their flow expired, was denied, or began anew meanwhile.
@@ -77,6 +83,7 @@ pub struct Vem {
     fence: Fence,
     persist_again_at: Option<Time>,
     gateways: Gateways,
+    votes: Votes,
     waiting: Waiting,
     revalidation: Revalidation,
     reports: Reports,
@@ -88,16 +95,17 @@ pub struct Vem {
 }
 
 impl Vem {
-    /// Starts with the highest epoch that is durable. `first_request` must differ from run to run
+    /// Starts with what of the fence is durable. `first_request` must differ from run to run
     /// (the shell takes its clock), so that answers to an earlier run are not mistaken for ours.
     #[must_use]
-    pub fn new(now: Time, settings: Settings, durable: Epoch, first_request: u64) -> Self {
+    pub fn new(now: Time, settings: Settings, durable: Fenced, first_request: u64) -> Self {
         let (gateways, ports) = (usize::from(settings.gateways), settings.ports.len());
         Self {
             settings,
             fence: Fence::new(durable),
             persist_again_at: None,
             gateways: Gateways::new(now, gateways),
+            votes: Votes::default(),
             waiting: Waiting::new(ports),
             revalidation: Revalidation::new(),
             reports: Reports::default(),
@@ -119,10 +127,10 @@ impl Vem {
             Input::Connected(gateway) => self.connected(gateway),
             Input::Disconnected(gateway) => self.disconnected(now, gateway),
             Input::Received { gateway, message } => self.received(now, gateway, message),
-            Input::Persisted(epoch) => self.persisted(now, epoch),
-            Input::PersistFailed(epoch) => {
+            Input::Persisted(fenced) => self.persisted(now, fenced),
+            Input::PersistFailed(fenced) => {
                 self.persist_again_at = Some(now + PERSIST_AGAIN_AFTER);
-                self.log(Event::PersistFailed(epoch));
+                self.log(Event::PersistFailed(fenced.floor()));
             }
             Input::Held {
                 slot,
@@ -173,6 +181,7 @@ impl Vem {
         let others = [
             self.waiting.next_deadline(),
             self.revalidation.next_deadline(),
+            self.votes.next_deadline(),
             reports,
         ];
         let fail_mode = self.gateways.lost_at().map(|at| at + HOLD_LIMIT);
@@ -190,10 +199,16 @@ impl Vem {
         &self.counters
     }
 
-    /// The highest epoch seen.
+    /// The epoch below which nothing is obeyed: the highest obeyed or promised.
     #[must_use]
-    pub const fn highest_epoch(&self) -> Epoch {
-        self.fence.highest()
+    pub fn highest_epoch(&self) -> Epoch {
+        self.fence.floor()
+    }
+
+    /// What the fence holds.
+    #[must_use]
+    pub const fn fenced(&self) -> Fenced {
+        self.fence.held()
     }
 
     /// The epoch obeyed now, and its policy.
@@ -229,7 +244,8 @@ impl Vem {
     pub fn check(&self) {
         let somebody = self.gateways.obeyed().is_some();
         self.fence.check();
-        self.gateways.check(self.fence.highest());
+        self.gateways.check(self.fence.floor());
+        self.votes.check();
         self.waiting.check(somebody);
         self.revalidation.check(somebody);
         self.reports.check();
@@ -255,9 +271,9 @@ impl Vem {
         }
         if self.persist_again_at.is_some_and(|at| at <= now) {
             self.persist_again_at = None;
-            self.effects
-                .push_back(Output::Persist(self.fence.highest()));
+            self.effects.push_back(Output::Persist(self.fence.held()));
         }
+        self.end_votes(now);
         let lost_long = self
             .gateways
             .lost_at()

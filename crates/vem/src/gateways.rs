@@ -121,6 +121,19 @@ impl Gateways {
         self.claimant = Some(claimant);
     }
 
+    /// The claim that waits, if one does, is not awaited any more.
+    pub(crate) fn drop_claimant(&mut self) -> Option<Claimant> {
+        self.claimant.take()
+    }
+
+    /// Those that are connected, but for one.
+    pub(crate) fn connected_but(&self, one: GatewayId) -> Vec<GatewayId> {
+        let ids = (0..).map(GatewayId).zip(&self.connected);
+        ids.filter(|(id, slot)| *id != one && slot.is_some())
+            .map(|(id, _)| id)
+            .collect()
+    }
+
     /// The claim that waited for `epoch`, if its gateway is still there.
     pub(crate) fn take_claimant(&mut self, epoch: Epoch) -> Option<Claimant> {
         self.claimant.take_if(|claimant| claimant.epoch == epoch)

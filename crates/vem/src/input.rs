@@ -1,8 +1,8 @@
 //! All that can happen to the host agent.
 
-use model::{Epoch, Generation, Verdict};
+use model::{Generation, Verdict};
 use serde::{Deserialize, Serialize};
-use wire::vem::ToVem;
+use wire::vem::{Fenced, ToVem};
 
 use crate::types::{Flow, FlowId, GatewayId, SlotId};
 
@@ -22,10 +22,10 @@ pub enum Input {
         /// What.
         message: ToVem,
     },
-    /// The epoch of [`crate::Output::Persist`] is durable.
-    Persisted(Epoch),
+    /// The content of [`crate::Output::Persist`] is durable.
+    Persisted(Fenced),
     /// It could not be written.
-    PersistFailed(Epoch),
+    PersistFailed(Fenced),
     /// A packet waits in `slot`: it was redirected to the port's tap, or survived a restart.
     Held {
         /// Where.

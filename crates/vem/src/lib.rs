@@ -10,14 +10,15 @@
 //! |---|---|
 //! | [`fence`] | the highest epoch seen, durable before it is used |
 //! | `gateways` | connections, and the one that is obeyed |
+//! | `votes` | a standby asks whether the active lives |
 //! | `waiting` | undecided flows and the packets they hold |
 //! | `revalidation` | verdicts of an older policy |
 //! | `reports` | what the active is told of flows |
 //! | `agent` | the composition: which concern sees which input |
 //!
 //! Invariants (checked by [`Vem::check`] after each step of every test):
-//! 1. The highest epoch never decreases, and is durable before any message that follows from it
-//!    leaves.
+//! 1. What the fence holds never decreases, and is durable before any message that follows from it
+//!    leaves: a claim's acceptance, and a *silent* that promises.
 //! 2. Every verdict installed while a gateway is obeyed comes from that gateway, under the
 //!    highest epoch; epochs are never mixed.
 //! 3. A packet of a flow is written back only after the flow's permit, and in the order in which
@@ -35,6 +36,7 @@ mod output;
 mod reports;
 mod revalidation;
 mod types;
+mod votes;
 mod waiting;
 
 pub use agent::{Counters, Settings, Vem};

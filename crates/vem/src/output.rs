@@ -4,7 +4,7 @@ use core::fmt;
 
 use model::{Epoch, Generation, Verdict};
 use serde::{Deserialize, Serialize};
-use wire::vem::FromVem;
+use wire::vem::{Fenced, FromVem};
 
 use crate::types::{Flow, FlowId, GatewayId, SlotId};
 
@@ -18,9 +18,9 @@ pub enum Output {
         /// What.
         message: FromVem,
     },
-    /// Make this the highest epoch, durably, then say [`crate::Input::Persisted`]. A barrier: no
-    /// [`Output::Send`] follows until then. Packets do not wait for it.
-    Persist(Epoch),
+    /// Make this what the fence holds, durably, then say [`crate::Input::Persisted`]. A barrier if
+    /// it raises the floor: no [`Output::Send`] follows until then. Packets do not wait for it.
+    Persist(Fenced),
     /// Pending → draining, with a permit.
     Drain {
         /// The flow.
@@ -116,8 +116,15 @@ pub enum Event {
         /// The one obeyed before.
         highest: Epoch,
     },
-    /// The highest epoch could not be made durable; nobody is obeyed until it is.
+    /// The fence's floor, this, could not be made durable; nobody is obeyed until it is.
     PersistFailed(Epoch),
+    /// The active did not answer in time: epochs below the candidate's are refused from now on.
+    Promised {
+        /// The standby that asked.
+        gateway: GatewayId,
+        /// Its epoch if it takes over.
+        candidate: Epoch,
+    },
     /// No gateway for the hold limit: new flows follow the fail mode.
     FailModeBegan,
     /// All flows have a verdict of the current policy.
@@ -173,6 +180,11 @@ impl fmt::Display for Event {
                     "epoch {epoch} cannot be made durable: nobody is obeyed until it is"
                 )
             }
+            Self::Promised { gateway, candidate } => write!(
+                f,
+                "the active is silent: promised gateway {} to obey nothing below epoch {candidate}",
+                gateway.0 + 1
+            ),
             Self::FailModeBegan => f.write_str("no active gateway: new flows follow the fail mode"),
             Self::Revalidated {
                 generation,

@@ -54,10 +54,15 @@ pub enum ToService {
     },
     /// A log line for open consoles (`vshd` only).
     Console(String),
-    /// Ask every VEM for a sign of life (`vem_mgr` only); told as [`VemReport::answered`].
-    ProbeVems {
+    /// Ask every registered VEM whether the active lives (`vem_mgr` only); told as
+    /// [`VemReport::tally`].
+    AskVotes {
         /// Its number.
-        probe: u64,
+        vote: u64,
+        /// The epoch to be taken over under; `None` is a mere question, without a promise.
+        candidate: Option<Epoch>,
+        /// How long the active may take to answer a VEM (milliseconds).
+        within_ms: u32,
     },
     /// Write a durable archive of what is stored here, with its history (`pss` only): this node
     /// has lost a conflict and follows from its next start. Answered by
@@ -154,17 +159,34 @@ pub struct SyncReport {
 pub struct VemReport {
     /// VEMs in the replicated inventory.
     pub registered: u16,
-    /// VEMs connected to this node now.
+    /// Of them, connected to this node now.
     pub connected: u16,
-    /// Highest epoch any of them has told.
+    /// Highest epoch that any VEM has told to have obeyed.
     pub highest_epoch: Epoch,
+    /// Highest epoch that any VEM has told to have promised to a candidate.
+    pub promised_epoch: Epoch,
     /// VEMs connected that obey this node's epoch.
     pub obeying: u16,
     /// A VEM refused our claim as a clone's.
     pub clone_seen: bool,
-    /// The newest [`ToService::ProbeVems`] that a VEM has answered; 0 if none. A connection may
-    /// outlive the path below it by seconds, an answer does not.
-    pub answered: u64,
+    /// The newest vote.
+    pub tally: Tally,
+}
+
+/// How a vote of the VEMs stands. A VEM that is not connected, or goes before it has answered, is
+/// absent: it is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// The vote's number; 0 if none was asked for.
+    pub vote: u64,
+    /// Its candidate.
+    pub candidate: Option<Epoch>,
+    /// Asked, and may yet answer.
+    pub open: u16,
+    /// The active has answered them.
+    pub alive: u16,
+    /// The active has not.
+    pub silent: u16,
 }
 
 /// A question or command to the System Manager.

@@ -25,8 +25,8 @@ pub enum FromVem {
     Hello {
         /// Name of the host, for display.
         host: String,
-        /// Highest epoch the VEM has obeyed, durably.
-        highest_epoch: Epoch,
+        /// What its fence holds.
+        fenced: Fenced,
         /// Names and profiles of the protected ports.
         ports: Vec<Port>,
     },
@@ -39,8 +39,8 @@ pub enum FromVem {
     ClaimRefused {
         /// The epoch claimed.
         epoch: Epoch,
-        /// The VEM's highest epoch.
-        highest_epoch: Epoch,
+        /// What the VEM's fence holds.
+        fenced: Fenced,
         /// True if the claim is a clone of an epoch already obeyed.
         clone: bool,
     },
@@ -57,11 +57,71 @@ pub enum FromVem {
     Alive {
         /// The probe's number.
         sequence: u64,
-        /// Highest epoch obeyed.
-        highest_epoch: Epoch,
-        /// Whether the active of that epoch has been heard within a hold time.
+        /// What its fence holds.
+        fenced: Fenced,
+        /// Whether the active of the epoch obeyed has been heard within a hold time.
         active_heard: bool,
     },
+    /// Asks a node whether it acts; a standby wants to know. Answered by [`ToVem::Acting`], or not
+    /// at all.
+    Inquire {
+        /// Chosen by the VEM; echoed.
+        question: u64,
+    },
+    /// Answers [`ToVem::Vote`].
+    Ballot {
+        /// The vote's number.
+        vote: u64,
+        /// Its candidate.
+        candidate: Option<Epoch>,
+        /// The answer.
+        ballot: Ballot,
+        /// What its fence holds now.
+        fenced: Fenced,
+    },
+    /// The VEM has promised something to the other node: whoever acts under a lower epoch is
+    /// refused from now on.
+    Promised(Fenced),
+}
+
+/// What a VEM's fence holds, durably: it obeys nothing below the higher of both.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Fenced {
+    /// Highest epoch obeyed: somebody has acted under it.
+    pub obeyed: Epoch,
+    /// Highest epoch promised to a candidate: somebody may act under it.
+    pub promised: Epoch,
+}
+
+impl Fenced {
+    /// The lowest epoch that is obeyed.
+    #[must_use]
+    pub fn floor(self) -> Epoch {
+        self.obeyed.max(self.promised)
+    }
+
+    /// The higher of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            obeyed: self.obeyed.max(other.obeyed),
+            promised: self.promised.max(other.promised),
+        }
+    }
+}
+
+/// A VEM's answer to a standby that asks whether the active lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ballot {
+    /// The active has answered it.
+    Alive,
+    /// No active has. To a candidate it is a promise, durable before it leaves, to refuse every
+    /// epoch below the candidate's.
+    Silent,
+    /// It cannot promise: its fence holds an epoch above the candidate's.
+    Higher,
 }
 
 /// A protected port, as shown by `show module`.
@@ -161,5 +221,22 @@ pub enum ToVem {
     Probe {
         /// Echoed.
         sequence: u64,
+    },
+    /// A standby asks whether the active lives. A newer vote of the same node replaces an older.
+    Vote {
+        /// Its number; echoed.
+        vote: u64,
+        /// The epoch it would take over under; `None` is a mere question, to which *silent*
+        /// promises nothing.
+        candidate: Option<Epoch>,
+        /// How long the active may take to answer the VEM (milliseconds).
+        within_ms: u32,
+    },
+    /// Answers [`FromVem::Inquire`]: the sender acts.
+    Acting {
+        /// The question's number.
+        question: u64,
+        /// Its epoch.
+        epoch: Epoch,
     },
 }

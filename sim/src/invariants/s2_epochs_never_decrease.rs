@@ -33,10 +33,10 @@ pub fn host_obeys(host: &Host, epoch: Epoch) -> Result<(), String> {
     if epoch < host.told {
         return Err(format!("S2: a host obeys {epoch} after {}", host.told));
     }
-    if epoch > host.durable {
+    let durable = host.durable.floor();
+    if epoch > durable {
         return Err(format!(
-            "S2: a host obeys {epoch} while {} is durable",
-            host.durable
+            "S2: a host obeys {epoch} while {durable} is durable"
         ));
     }
     Ok(())

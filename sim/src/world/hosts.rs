@@ -1,8 +1,7 @@
 //! Events of the hosts, and what their agents ask for.
 
-use model::Epoch;
 use vem::{EntryState, GatewayId, Input, KernelReport, KernelReportKind, Output};
-use wire::vem::FromVem;
+use wire::vem::{Fenced, FromVem};
 
 use super::{Event, MS, S, World};
 use crate::invariants::{s2_epochs_never_decrease, s3_vem_obeys_the_highest};
@@ -45,11 +44,11 @@ impl World {
         }
     }
 
-    pub(super) fn host_persisted(&mut self, host: usize, boot: u64, epoch: Epoch) {
+    pub(super) fn host_persisted(&mut self, host: usize, boot: u64, fenced: Fenced) {
         // The file is written by a thread: it happens even if the agent has died meanwhile.
-        self.hosts[host].durable = self.hosts[host].durable.max(epoch);
+        self.hosts[host].durable = self.hosts[host].durable.max(fenced);
         if self.hosts[host].boot == boot {
-            self.feed_host(host, Input::Persisted(epoch));
+            self.feed_host(host, Input::Persisted(fenced));
         }
     }
 
@@ -145,10 +144,10 @@ impl World {
                 self.send(stream, 0, Payload::FromVem(message));
                 None
             }
-            Output::Persist(epoch) => {
+            Output::Persist(fenced) => {
                 let boot = self.hosts[host].boot;
                 let delay = self.random(MS / 2, 5 * MS);
-                self.after(delay, Event::HostPersisted { host, boot, epoch });
+                self.after(delay, Event::HostPersisted { host, boot, fenced });
                 None
             }
             Output::Drain {

@@ -110,7 +110,7 @@ impl World {
             Event::Dial { stream } => self.dial(stream),
             Event::HostTick { host, boot } => self.host_tick(host, boot),
             Event::HostBoot { host } => self.host_boot(host),
-            Event::HostPersisted { host, boot, epoch } => self.host_persisted(host, boot, epoch),
+            Event::HostPersisted { host, boot, fenced } => self.host_persisted(host, boot, fenced),
             Event::NewFlow { host } => self.new_flow(host),
             Event::Fault => faults::inject(self),
             Event::FaultEnds(undo) => faults::end(self, undo),

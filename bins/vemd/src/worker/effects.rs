@@ -3,13 +3,14 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
-use model::{Epoch, Time, Verdict};
+use model::{Time, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use vem::{
     EntryState, Flow, FlowId, Input, KernelReport, KernelReportKind, Output, PortIndex,
     SettleOutcome, SlotId,
 };
+use wire::vem::Fenced;
 
 use super::Worker;
 use crate::datapath::With;
@@ -41,9 +42,9 @@ impl Worker {
                     sender.abort();
                 }
             }
-            Output::Persist(epoch) => {
-                if self.epochs.send(epoch).is_err() {
-                    self.handle(Input::PersistFailed(epoch));
+            Output::Persist(fenced) => {
+                if self.epochs.send(fenced).is_err() {
+                    self.handle(Input::PersistFailed(fenced));
                 }
             }
             Output::Drain {
@@ -266,13 +267,13 @@ impl Worker {
     }
 
     /// The epoch thread has finished a write.
-    pub(super) fn persisted(&mut self, outcome: Result<Epoch, Epoch>) -> Result<()> {
+    pub(super) fn persisted(&mut self, outcome: Result<Fenced, Fenced>) -> Result<()> {
         match outcome {
-            Ok(epoch) => {
-                self.datapath.set_highest_epoch(epoch)?;
-                self.handle(Input::Persisted(epoch));
+            Ok(fenced) => {
+                self.datapath.set_highest_epoch(fenced.floor())?;
+                self.handle(Input::Persisted(fenced));
             }
-            Err(epoch) => self.handle(Input::PersistFailed(epoch)),
+            Err(fenced) => self.handle(Input::PersistFailed(fenced)),
         }
         Ok(())
     }

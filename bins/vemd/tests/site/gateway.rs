@@ -180,7 +180,10 @@ async fn serve(peer: runtime::tls::Authenticated, shared: Arc<Mutex<Shared>>) {
             FromVem::ClaimAccepted { .. }
             | FromVem::ClaimRefused { .. }
             | FromVem::Report { .. }
-            | FromVem::Alive { .. } => {}
+            | FromVem::Alive { .. }
+            | FromVem::Inquire { .. }
+            | FromVem::Ballot { .. }
+            | FromVem::Promised(_) => {}
         }
     }
 }

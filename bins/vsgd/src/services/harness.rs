@@ -110,7 +110,15 @@ pub(crate) fn supervised(message: ToService) -> ServiceInput {
         ToService::Posture(posture) => ServiceInput::Posture(posture),
         ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
         ToService::Console(line) => ServiceInput::Console(line),
-        ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
+        ToService::AskVotes {
+            vote,
+            candidate,
+            within_ms,
+        } => ServiceInput::AskVotes {
+            vote,
+            candidate,
+            within_ms,
+        },
         ToService::Archive {
             number,
             rival,

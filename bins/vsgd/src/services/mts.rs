@@ -100,7 +100,7 @@ pub(super) async fn run(settings: &Settings, mut supervision: Supervision) -> an
                 Some(
                     ToService::Answer { .. }
                     | ToService::Console(_)
-                    | ToService::ProbeVems { .. }
+                    | ToService::AskVotes { .. }
                     | ToService::Archive { .. }
                     | ToService::Resync { .. },
                 ) => {}

@@ -104,7 +104,15 @@ impl Node {
             }
             ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
             ToService::Console(line) => ServiceInput::Console(line),
-            ToService::ProbeVems { probe } => ServiceInput::ProbeVems { probe },
+            ToService::AskVotes {
+                vote,
+                candidate,
+                within_ms,
+            } => ServiceInput::AskVotes {
+                vote,
+                candidate,
+                within_ms,
+            },
             ToService::Archive {
                 number,
                 rival,
@@ -143,7 +151,7 @@ impl Node {
             }
             ToService::Answer { .. }
             | ToService::Console(_)
-            | ToService::ProbeVems { .. }
+            | ToService::AskVotes { .. }
             | ToService::Archive { .. }
             | ToService::Resync { .. } => {}
         }

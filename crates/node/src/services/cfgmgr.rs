@@ -422,7 +422,7 @@ impl Service for Cfgmgr {
             }
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
-            | ServiceInput::ProbeVems { .. }
+            | ServiceInput::AskVotes { .. }
             | ServiceInput::Archive { .. }
             | ServiceInput::Resync { .. }
             | ServiceInput::PeerBroker(_)

@@ -490,7 +490,7 @@ impl Service for PolicyEngine {
             }
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
-            | ServiceInput::ProbeVems { .. }
+            | ServiceInput::AskVotes { .. }
             | ServiceInput::Archive { .. }
             | ServiceInput::Resync { .. }
             | ServiceInput::PeerBroker(_)

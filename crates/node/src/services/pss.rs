@@ -146,7 +146,7 @@ impl Service for Pss {
             // acknowledged.
             ServiceInput::Stop
             | ServiceInput::Console(_)
-            | ServiceInput::ProbeVems { .. }
+            | ServiceInput::AskVotes { .. }
             | ServiceInput::Vem { .. }
             | ServiceInput::Shell { .. } => return,
         };

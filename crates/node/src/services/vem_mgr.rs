@@ -5,8 +5,8 @@
 //! that a takeover finds every connection standing. It reports what they know of epochs.
 //!
 //! Invariants (see [`VemMgr::check`], and those of its parts):
-//! - nothing but `Welcome` and `Probe` leaves while the node is not active, except answers that
-//!   were in flight, and the release, while it quiesces;
+//! - nothing but `Welcome`, `Probe` and `Vote` leaves while the node is not active, except answers
+//!   that were in flight, and the release, while it quiesces;
 //! - every claim, answer and generation bears the epoch of the posture in force;
 //! - a VEM is claimed once for each epoch, after its `Welcome`.
 //!
@@ -17,21 +17,20 @@
 //! | active | all, and newcomers | relayed | the claims are out |
 //! | quiesce | – | dropped | answers in flight and the release are out |
 //!
-//! Not handled here: votes (a standby that asks VEMs whether the active is alive).
-
 mod asking;
 mod claims;
 mod connections;
 mod inventory;
 mod relay;
+mod votes;
 
 use core::time::Duration;
 
 use model::{Epoch, Generation, ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
 use wire::service::{FromPolicyEngine, FromVemMgr, Module, ToPolicyEngine, ToVemMgr};
-use wire::supervision::{Activity, FromService, Posture, VemReport};
-use wire::vem::{FromVem, ToVem};
+use wire::supervision::{Activity, FromService, Posture, Tally, VemReport};
+use wire::vem::{Fenced, FromVem, ToVem};
 
 use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
 use crate::service::{Service, ServiceInput, ServiceOutput, VemConnection, VemEvent};
@@ -77,15 +76,13 @@ pub struct VemMgr {
     registering: Option<Vec<wire::checkpoint::Operation>>,
     register_at: Time,
     reported: Option<VemReport>,
-    highest_epoch: Epoch,
+    fenced: Fenced,
     clone_seen: bool,
     canary_at: Time,
     canaries: u64,
     probe_at: Time,
     probes: u64,
-    /// From which of our probes on an answer answers which of the System Manager's.
-    sign_of_life: Option<(u64, u64)>,
-    answered: u64,
+    tally: Tally,
     drain_until: Option<Time>,
     lost_reports: u64,
     lost_log_at: Time,
@@ -112,14 +109,13 @@ impl VemMgr {
             registering: None,
             register_at: now,
             reported: None,
-            highest_epoch: Epoch::default(),
+            fenced: Fenced::default(),
             clone_seen: false,
             canary_at: now,
             canaries: 0,
             probe_at: now,
             probes: 0,
-            sign_of_life: None,
-            answered: 0,
+            tally: Tally::default(),
             drain_until: None,
             lost_reports: 0,
             lost_log_at: now,
@@ -170,11 +166,12 @@ impl VemMgr {
         let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
         let report = VemReport {
             registered: count(self.inventory.len()),
-            connected: count(self.connections.greeted()),
-            highest_epoch: self.highest_epoch,
+            connected: count(self.voters().count()),
+            highest_epoch: self.fenced.obeyed,
+            promised_epoch: self.fenced.promised,
             obeying: count(self.connections.obeying(self.acting())),
             clone_seen: self.clone_seen,
-            answered: self.answered,
+            tally: self.tally(),
         };
         if self.reported != Some(report) {
             self.reported = Some(report);
@@ -196,9 +193,10 @@ impl VemMgr {
         }
     }
 
-    fn learn_epoch(&mut self, epoch: Epoch) {
-        if epoch > self.highest_epoch {
-            self.highest_epoch = epoch;
+    fn learn(&mut self, fenced: Fenced) {
+        let known = self.fenced.max(fenced);
+        if known != self.fenced {
+            self.fenced = known;
             self.report();
         }
     }
@@ -233,14 +231,14 @@ impl VemMgr {
         match message {
             FromVem::Hello {
                 mut host,
-                highest_epoch,
+                fenced,
                 ports,
             } => {
                 let cut = host.floor_char_boundary(HOST_MAX_BYTES);
                 host.truncate(cut);
                 let ports = u16::try_from(ports.len()).unwrap_or(u16::MAX);
                 connection.greeting = Some(Greeting { host, ports });
-                self.learn_epoch(highest_epoch);
+                self.learn(fenced);
                 self.settle(now);
             }
             FromVem::ClaimAccepted { epoch } => {
@@ -252,11 +250,15 @@ impl VemMgr {
                     let text = format!("Host {} is module {}, online", greeting.host, module.0);
                     self.out.log("VEM_MGR", 5, "MOD_ONLINE", text);
                 }
-                self.learn_epoch(epoch);
+                let obeyed = epoch;
+                self.learn(Fenced {
+                    obeyed,
+                    ..Fenced::default()
+                });
             }
             FromVem::ClaimRefused {
                 epoch: _,
-                highest_epoch,
+                fenced,
                 clone,
             } => {
                 connection.accepted = None;
@@ -264,23 +266,20 @@ impl VemMgr {
                     self.clone_seen = true;
                     self.report();
                 }
-                self.learn_epoch(highest_epoch);
+                self.learn(fenced);
             }
             FromVem::Decide(requests) => self.decide(now, id, requests),
             FromVem::Report { flows, lost } => self.flows(now, id, flows, lost),
-            FromVem::Alive {
-                sequence,
-                highest_epoch,
-                ..
+            FromVem::Alive { fenced, .. } | FromVem::Promised(fenced) => self.learn(fenced),
+            FromVem::Inquire { question } => self.inquired(now, id, question),
+            FromVem::Ballot {
+                vote,
+                candidate,
+                ballot,
+                fenced,
             } => {
-                self.learn_epoch(highest_epoch);
-                if let Some((since, probe)) = self.sign_of_life
-                    && sequence >= since
-                {
-                    self.sign_of_life = None;
-                    self.answered = probe;
-                    self.report();
-                }
+                self.count(id, (vote, candidate), ballot);
+                self.learn(fenced);
             }
         }
     }
@@ -445,10 +444,11 @@ impl Service for VemMgr {
                 self.checkpoint_events(now);
             }
             ServiceInput::Vem { connection, event } => self.vem(now, connection, event),
-            ServiceInput::ProbeVems { probe } => {
-                self.probe_all(now, Duration::ZERO);
-                self.sign_of_life = Some((self.probes, probe));
-            }
+            ServiceInput::AskVotes {
+                vote,
+                candidate,
+                within_ms,
+            } => self.ask_votes(now, vote, candidate, within_ms),
             ServiceInput::Answer { .. }
             | ServiceInput::Console(_)
             | ServiceInput::PeerBroker(_)

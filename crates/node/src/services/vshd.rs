@@ -496,7 +496,7 @@ impl Service for Vshd {
                 }
             }
             ServiceInput::Vem { .. }
-            | ServiceInput::ProbeVems { .. }
+            | ServiceInput::AskVotes { .. }
             | ServiceInput::Archive { .. }
             | ServiceInput::Resync { .. }
             | ServiceInput::Stop => {}

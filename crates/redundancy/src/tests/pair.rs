@@ -13,7 +13,8 @@ use model::{Epoch, Incarnation, LinkId, Lsn, NodeKey, PairId, Role, Time};
 use wire::control::ControlMessage;
 use wire::heartbeat::{Datagram, State};
 use wire::log::LogRecord;
-use wire::supervision::{Activity, SyncReport, VemReport};
+use wire::supervision::{Activity, SyncReport, Tally, VemReport};
+use wire::vem::Fenced;
 
 use crate::{Command, Core, HeartbeatPath, Input, NodeRecord, ServicesHealth, Start};
 
@@ -23,6 +24,8 @@ pub(super) const B: usize = 1;
 
 const STEP: Duration = Duration::from_millis(1);
 const LINK_DELAY: Duration = Duration::from_micros(500);
+/// From a node to a VEM, or back.
+const VEM_DELAY: Duration = Duration::from_millis(1);
 const CONNECT: Duration = Duration::from_millis(20);
 /// TCP notices a dead link late.
 const DISCONNECT: Duration = Duration::from_millis(1500);
@@ -68,18 +71,37 @@ pub(super) struct Side {
     /// Histories that were archived.
     pub(super) archives: Vec<(Epoch, Lsn)>,
     pub(super) resyncs: Vec<bool>,
-    /// The newest probe that a VEM has answered.
-    answered: u64,
+    /// The newest vote of the VEMs.
+    pub(super) tally: Tally,
     last_vems: Option<VemReport>,
     last_sync: Option<SyncReport>,
 }
 
-/// A host agent.
-#[derive(Clone, Copy)]
+/// A host agent. Its fence and its votes are the contract of `crates/vem`, without its disk.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Vem {
-    pub(super) highest: Epoch,
+    pub(super) fenced: Fenced,
     /// Which nodes it reaches.
     pub(super) reaches: [bool; 2],
+    /// The vote it is asked for.
+    ballot: Option<Ballot>,
+}
+
+/// A vote that a VEM has not answered yet.
+#[derive(Clone, Copy)]
+struct Ballot {
+    asked_by: usize,
+    vote: u64,
+    candidate: Option<Epoch>,
+    /// When it reaches the VEM, and when the active's time is up.
+    from: Time,
+    until: Time,
+}
+
+impl Vem {
+    pub(super) fn obeys(&self, epoch: Epoch) -> bool {
+        self.fenced.obeyed == epoch && self.fenced.floor() == epoch
+    }
 }
 
 /// The site.
@@ -142,7 +164,7 @@ impl Side {
             archive_due: None,
             archives: Vec::new(),
             resyncs: Vec::new(),
-            answered: 0,
+            tally: Tally::default(),
             last_vems: None,
             last_sync: None,
         }
@@ -198,14 +220,17 @@ impl Pair {
 
     /// Two VEMs that reach both nodes.
     pub(super) fn with_vems(mut self) -> Self {
-        self.vems = vec![
-            Vem {
-                highest: Epoch::default(),
-                reaches: [true; 2]
-            };
-            2
-        ];
+        self.add_vems(2);
+        self.run(10);
         self
+    }
+
+    pub(super) fn add_vems(&mut self, count: usize) {
+        let vem = Vem {
+            reaches: [true; 2],
+            ..Vem::default()
+        };
+        self.vems = vec![vem; count];
     }
 
     pub(super) fn set_timing(&mut self, interval_ms: u32, misses: u8) {

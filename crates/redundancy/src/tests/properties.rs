@@ -175,6 +175,6 @@ proptest! {
         prop_assert_eq!(pair.actives(), vec![leader], "it stays so");
         prop_assert!(pair.is_stable(1 - leader));
         let acting = pair.sides[leader].acting().expect("just seen");
-        prop_assert!(pair.vems.iter().all(|vem| vem.highest == acting), "L7");
+        prop_assert!(pair.vems.iter().all(|vem| vem.obeys(acting)), "L7");
     }
 }

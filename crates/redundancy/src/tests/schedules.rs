@@ -53,7 +53,7 @@ fn schedule_1_the_survivor_of_a_conflict_takes_a_new_epoch() {
     pair.run(100);
     let acting = pair.sides[B].acting().expect("B leads");
     assert!(
-        pair.vems.iter().all(|vem| vem.highest == acting),
+        pair.vems.iter().all(|vem| vem.obeys(acting)),
         "every VEM obeys the survivor"
     );
     assert!(pair.sides[B].mnemonics().contains(&"SPLIT_BRAIN"));
@@ -164,7 +164,7 @@ fn schedule_5_reservations_at_one_counter_never_collide() {
         pair.actives().len() == 1 && pair.is_stable(1 - pair.actives()[0])
     });
     let leader = pair.sides[pair.actives()[0]].acting().expect("leads");
-    assert!(pair.vems.iter().all(|vem| vem.highest == leader));
+    assert!(pair.vems.iter().all(|vem| vem.obeys(leader)));
     let mut epochs: Vec<Epoch> = pair.acts.iter().map(|act| act.2).collect();
     assert!(epochs.is_sorted(), "{epochs:?}");
     epochs.dedup();

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use model::{ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, NodeKey, Role, Time};
 use wire::control::{ControlMessage, Hello};
 use wire::heartbeat::{Content, Contest, Gasp, State};
-use wire::supervision::{Activity, SyncReport, VemReport};
+use wire::supervision::{Activity, SyncReport, Tally, VemReport};
 
 use super::pair::{A, B, Pair};
 use crate::active::Mode;
@@ -99,10 +99,18 @@ fn prepared() -> Vec<Prepared> {
     unstable.run(200);
     take("Active, standby not stable", &unstable, A);
     take("Standby, not stable", &unstable, B);
+    pair.cut();
+    pair.run_until("B asks", 400, |pair| {
+        pair.core(B).row(pair.now) == "Standby, asking"
+    });
+    take("Standby, asking", &pair, B);
+    pair.run_until("it is told", 20, |pair| {
+        pair.core(B).row(pair.now) == "Standby, forbidden"
+    });
+    take("Standby, forbidden", &pair, B);
     for vem in &mut pair.vems {
         vem.reaches[B] = false;
     }
-    pair.cut();
     pair.run(1_000);
     take("Standby, isolated", &pair, B);
     let mut yielding = Pair::stable(1);
@@ -175,6 +183,21 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
     };
     let sync = prepared.core.ctx.sync;
     let vems = prepared.core.ctx.vems;
+    let asked = match &prepared.core.phase {
+        Phase::Standby(standby) => standby.asked(),
+        Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => None,
+    };
+    let votes = |alive, silent| {
+        let (vote, candidate) = asked.unwrap_or_default();
+        let tally = Tally {
+            vote,
+            candidate,
+            open: 0,
+            alive,
+            silent,
+        };
+        Input::Vems(VemReport { tally, ..vems })
+    };
     let command = |kind| Input::Command { command: 1, kind };
     let control = |message| Input::Control(message);
     vec![
@@ -277,6 +300,17 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             }),
         ),
         (
+            "VEM: higher epoch promised",
+            Input::Vems(VemReport {
+                promised_epoch: higher,
+                ..vems
+            }),
+        ),
+        ("VEMs: the active is alive", votes(2, 0)),
+        ("VEMs: one of two says so", votes(1, 1)),
+        ("VEMs: none says so", votes(0, 2)),
+        ("VEMs: none answers", votes(0, 0)),
+        (
             "VEM: clone",
             Input::Vems(VemReport {
                 clone_seen: true,
@@ -370,7 +404,7 @@ fn outputs(core: &mut Core) -> String {
                 Activity::Active(_) => "posture Active".to_owned(),
                 Activity::Quiesce(_) => "posture Quiesce".to_owned(),
             },
-            Output::ProbeVems { .. } => "probe VEMs".to_owned(),
+            Output::AskVotes { .. } => "ask VEMs".to_owned(),
             Output::Archive { .. } => "archive".to_owned(),
             Output::Resync { whole } => format!("resync{}", if whole { ", whole" } else { "" }),
             Output::AloneGranted { .. } => "leave to be alone".to_owned(),

@@ -538,7 +538,7 @@ fn shorten(output: &Output) -> String {
             ToService::Posture(_) => format!("posture to {service}"),
             ToService::Answer { .. }
             | ToService::Console(_)
-            | ToService::ProbeVems { .. }
+            | ToService::AskVotes { .. }
             | ToService::Archive { .. }
             | ToService::Resync { .. }
             | ToService::Stop => {

@@ -1,7 +1,7 @@
 //! Gateways: who is obeyed, and what follows when that changes.
 
 use model::{Epoch, Time};
-use wire::vem::{FromVem, ToVem};
+use wire::vem::{Fenced, FromVem, ToVem};
 
 use super::Vem;
 use crate::fence::Ruling;
@@ -21,7 +21,7 @@ impl Vem {
         };
         let hello = FromVem::Hello {
             host: self.settings.host.clone(),
-            highest_epoch: self.fence.highest(),
+            fenced: self.fence.held(),
             ports: self.settings.ports.iter().map(port).collect(),
         };
         self.send(gateway, hello);
@@ -29,6 +29,7 @@ impl Vem {
 
     pub(super) fn disconnected(&mut self, now: Time, gateway: GatewayId) {
         let was_obeyed = self.gateways.disconnect(now, gateway);
+        self.votes.lost(gateway);
         self.sends
             .retain(|send| !matches!(send, Output::Send { gateway: to, .. } if *to == gateway));
         if was_obeyed {
@@ -77,16 +78,22 @@ impl Vem {
             }
             ToVem::Probe { sequence } => {
                 let active_heard = self.gateways.active_heard(now);
-                let highest_epoch = self.fence.highest();
+                let fenced = self.fence.held();
                 self.send(
                     gateway,
                     FromVem::Alive {
                         sequence,
-                        highest_epoch,
+                        fenced,
                         active_heard,
                     },
                 );
             }
+            ToVem::Vote {
+                vote,
+                candidate,
+                within_ms,
+            } => self.asked_to_vote(now, gateway, vote, candidate, within_ms),
+            ToVem::Acting { question, epoch } => self.acts(gateway, question, epoch),
         }
     }
 
@@ -96,18 +103,11 @@ impl Vem {
             Ruling::Obey => self.obey(now, claim),
             Ruling::Await => self.gateways.await_claim(claim),
             Ruling::Raise => {
-                // Whoever was obeyed is below the highest epoch from this moment on.
-                let before = self.gateways.obeyed();
-                if self.gateways.obey_nobody(now) {
-                    let before = before.expect("invariant: somebody was obeyed");
-                    self.stop_asking(now);
-                    debug_assert!(before.epoch < epoch, "a claim that raises is higher");
-                }
+                self.floor_is_raised(now);
                 self.gateways.await_claim(claim);
-                self.effects.push_back(Output::Persist(epoch));
             }
             ruling @ (Ruling::Refuse | Ruling::RefuseClone) => {
-                let highest = self.fence.highest();
+                let highest = self.fence.floor();
                 let clone = ruling == Ruling::RefuseClone;
                 self.counters.claims_refused += 1;
                 self.counters.clones += u64::from(clone);
@@ -124,24 +124,39 @@ impl Vem {
                         highest,
                     }
                 });
-                let highest_epoch = highest;
-                self.send(
-                    gateway,
-                    FromVem::ClaimRefused {
-                        epoch,
-                        highest_epoch,
-                        clone,
-                    },
-                );
+                self.refuse(gateway, epoch, clone);
             }
         }
     }
 
-    pub(super) fn persisted(&mut self, now: Time, epoch: Epoch) {
-        self.fence.persisted(epoch);
+    fn refuse(&mut self, gateway: GatewayId, epoch: Epoch, clone: bool) {
+        let fenced = self.fence.held();
+        self.send(
+            gateway,
+            FromVem::ClaimRefused {
+                epoch,
+                fenced,
+                clone,
+            },
+        );
+    }
+
+    /// Whoever is obeyed, or waits for it, is below the floor from this moment on.
+    pub(super) fn floor_is_raised(&mut self, now: Time) {
+        if let Some(claimant) = self.gateways.drop_claimant() {
+            self.refuse(claimant.gateway, claimant.epoch, false);
+        }
+        if self.gateways.obey_nobody(now) {
+            self.stop_asking(now);
+        }
+        self.effects.push_back(Output::Persist(self.fence.held()));
+    }
+
+    pub(super) fn persisted(&mut self, now: Time, fenced: Fenced) {
+        self.fence.persisted(fenced);
         self.persist_again_at = None;
         if self.fence.is_durable()
-            && let Some(claim) = self.gateways.take_claimant(epoch)
+            && let Some(claim) = self.gateways.take_claimant(self.fence.floor())
         {
             self.obey(now, claim);
         }
@@ -151,6 +166,10 @@ impl Vem {
         self.gateways.obey(now, claim);
         let Claimant { gateway, epoch, .. } = claim;
         self.send(gateway, FromVem::ClaimAccepted { epoch });
+        if !self.fence.is_written() {
+            // It was promised, and is durable as such.
+            self.effects.push_back(Output::Persist(self.fence.held()));
+        }
         let undecided = self.waiting.undecided();
         self.fail_mode_said = false;
         self.log(Event::Obeying {

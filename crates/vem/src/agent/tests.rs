@@ -3,6 +3,7 @@
 
 mod exhaustive;
 mod random;
+mod votes;
 
 use model::{Direction, Incarnation, NodeKey, Protocol, Verdict};
 use wire::vem::{Decision, DecisionRequest, ToVem};
@@ -26,6 +27,11 @@ fn epoch(counter: u64, node: u8) -> Epoch {
         node: NodeKey([node; 32]),
         incarnation: Incarnation(1),
     }
+}
+
+fn obeyed(obeyed: Epoch) -> Fenced {
+    let promised = Epoch::default();
+    Fenced { obeyed, promised }
 }
 
 fn flow(n: u16) -> Flow {
@@ -66,7 +72,7 @@ impl Bench {
         let now = Time::from_ms(1000);
         Self {
             now,
-            vem: Vem::new(now, settings, Epoch::default(), 0),
+            vem: Vem::new(now, settings, Fenced::default(), 0),
             outputs: Vec::new(),
         }
     }
@@ -77,7 +83,7 @@ impl Bench {
         bench.give(Input::Connected(A));
         bench.give(Input::Connected(B));
         bench.claim(A, epoch(1, 1), 1);
-        bench.give(Input::Persisted(epoch(1, 1)));
+        bench.give(Input::Persisted(obeyed(epoch(1, 1))));
         bench.walk_to_the_end();
         bench.outputs.clear();
         bench
@@ -297,10 +303,10 @@ fn claim_is_durable_before_anything_follows() {
     let outputs = bench.take();
     assert_eq!(
         outputs,
-        [Output::Persist(epoch(1, 1))],
+        [Output::Persist(obeyed(epoch(1, 1)))],
         "nothing passes the barrier"
     );
-    bench.give(Input::Persisted(epoch(1, 1)));
+    bench.give(Input::Persisted(obeyed(epoch(1, 1))));
     let sent: Vec<_> = bench.take();
     let position = |wanted: fn(&FromVem) -> bool| {
         let found = |output: &Output| match output {
@@ -322,12 +328,12 @@ fn failed_write_obeys_nobody_and_is_tried_again() {
     let mut bench = Bench::new();
     bench.give(Input::Connected(A));
     bench.claim(A, epoch(1, 1), 1);
-    bench.give(Input::PersistFailed(epoch(1, 1)));
+    bench.give(Input::PersistFailed(obeyed(epoch(1, 1))));
     assert_eq!(bench.vem.obeyed(), None);
     bench.take();
     bench.pass(PERSIST_AGAIN_AFTER);
-    assert_eq!(bench.take(), [Output::Persist(epoch(1, 1))]);
-    bench.give(Input::Persisted(epoch(1, 1)));
+    assert_eq!(bench.take(), [Output::Persist(obeyed(epoch(1, 1)))]);
+    bench.give(Input::Persisted(obeyed(epoch(1, 1))));
     assert!(bench.vem.obeyed().is_some());
 }
 
@@ -341,7 +347,7 @@ fn failover_asks_the_new_active_and_ignores_the_old() {
     assert_eq!(bench.vem.obeyed(), None, "the old epoch is void at once");
     bench.decide(A, epoch(1, 1), old[0].1.request, Verdict::Permit);
     assert_eq!(writes(&bench.take()), []);
-    bench.give(Input::Persisted(epoch(2, 2)));
+    bench.give(Input::Persisted(obeyed(epoch(2, 2))));
     let new = bench.asked();
     assert_eq!((new.len(), new[0].0), (1, B));
     assert_ne!(new[0].1.request, old[0].1.request);
@@ -368,7 +374,7 @@ fn lower_claims_and_clones_are_refused() {
         bench.claim(B, claim, 1);
         let refused = FromVem::ClaimRefused {
             epoch: claim,
-            highest_epoch: epoch(1, 1),
+            fenced: obeyed(epoch(1, 1)),
             clone: is_clone,
         };
         let expected = Output::Send {
@@ -415,7 +421,7 @@ fn released_vem_obeys_nobody_until_a_claim() {
     bench.say(A, ToVem::Release { epoch: epoch(1, 1) });
     assert_eq!(bench.vem.obeyed(), None);
     bench.claim(B, epoch(2, 2), 1);
-    bench.give(Input::Persisted(epoch(2, 2)));
+    bench.give(Input::Persisted(obeyed(epoch(2, 2))));
     assert_eq!(bench.vem.obeyed().map(|(gateway, ..)| gateway), Some(B));
 }
 
@@ -607,7 +613,7 @@ fn probes_are_answered_with_what_is_known() {
         gateway: B,
         message: FromVem::Alive {
             sequence,
-            highest_epoch: epoch(1, 1),
+            fenced: obeyed(epoch(1, 1)),
             active_heard,
         },
     };

@@ -282,7 +282,7 @@ impl Pair {
         let host = "host-1".to_owned();
         let hello = FromVem::Hello {
             host,
-            highest_epoch: Epoch::default(),
+            fenced: wire::vem::Fenced::default(),
             ports,
         };
         let event = VemEvent::Message(hello);

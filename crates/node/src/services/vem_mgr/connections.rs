@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) claimed: Option<Epoch>,
     pub(super) accepted: Option<Epoch>,
     pub(super) last_sent: Time,
+    /// It has been asked for this vote and has not answered.
+    pub(super) votes: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Connections {
             claimed: None,
             accepted: None,
             last_sent: Time::default(),
+            votes: None,
         };
         self.open.insert(id, connection);
         older
@@ -95,14 +98,6 @@ impl Connections {
         self.open
             .values()
             .find(|connection| connection.module == Some(module))
-    }
-
-    /// Those that have greeted.
-    pub(super) fn greeted(&self) -> usize {
-        self.open
-            .values()
-            .filter(|connection| connection.greeting.is_some())
-            .count()
     }
 
     /// Those that have accepted the claim of `epoch`.

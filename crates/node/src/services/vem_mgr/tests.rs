@@ -1,5 +1,7 @@
 //! `vem_mgr` by message scripts: a scripted store and a scripted `policy_engine`.
 
+mod votes;
+
 use core::net::Ipv4Addr;
 
 use super::*;
@@ -19,6 +21,11 @@ fn epoch(counter: u64) -> Epoch {
         node: NodeKey([1; 32]),
         incarnation: Incarnation(1),
     }
+}
+
+fn obeyed(obeyed: Epoch) -> Fenced {
+    let promised = Epoch::default();
+    Fenced { obeyed, promised }
 }
 
 struct Bench {
@@ -80,7 +87,7 @@ impl Bench {
         }];
         let hello = FromVem::Hello {
             host: "host-1".into(),
-            highest_epoch: seen,
+            fenced: obeyed(seen),
             ports,
         };
         outputs.extend(self.vem(connection, hello));
@@ -309,7 +316,7 @@ fn a_higher_epoch_and_a_clone_are_reported_at_once() {
     let mut bench = active();
     let refused = FromVem::ClaimRefused {
         epoch: epoch(3),
-        highest_epoch: epoch(9),
+        fenced: obeyed(epoch(9)),
         clone: true,
     };
     let outputs = bench.vem(A, refused);
@@ -368,30 +375,4 @@ fn a_new_policy_is_told_to_the_claimed_and_idle_ones_are_probed() {
     bench.now = bench.now + PROBE_INTERVAL;
     let outputs = bench.handle(ServiceInput::Tick);
     assert!(matches!(&to_vem(&outputs)[..], [ToVem::Probe { .. }]));
-}
-
-#[test]
-fn a_probe_of_the_system_manager_is_answered_by_a_vem_that_answers_since() {
-    let mut bench = active();
-    bench.posture(Activity::Standby);
-    let answered = |outputs: &[ServiceOutput]| {
-        outputs.iter().rev().find_map(|output| match output {
-            ServiceOutput::Supervision(FromService::Vems(report)) => Some(report.answered),
-            _ => None,
-        })
-    };
-    let outputs = bench.handle(ServiceInput::ProbeVems { probe: 7 });
-    let [ToVem::Probe { sequence }] = to_vem(&outputs)[..] else {
-        panic!("every VEM is asked at once: {outputs:?}");
-    };
-    assert_eq!(answered(&outputs), None, "a connection is no answer");
-    let alive = |sequence| FromVem::Alive {
-        sequence,
-        highest_epoch: epoch(3),
-        active_heard: true,
-    };
-    let late = bench.vem(A, alive(sequence - 1));
-    assert_ne!(answered(&late), Some(7), "an older probe's answer is none");
-    let outputs = bench.vem(A, alive(sequence));
-    assert_eq!(answered(&outputs), Some(7));
 }

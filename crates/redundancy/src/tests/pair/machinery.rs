@@ -2,9 +2,15 @@
 
 use model::{LinkId, Lsn};
 use wire::heartbeat::Datagram;
-use wire::supervision::{Activity, SyncReport, VemReport};
+use wire::supervision::{Activity, SyncReport, Tally, VemReport};
+use wire::vem::Fenced;
 
-use super::{A, B, BULK, CONNECT, DISCONNECT, LINK_DELAY, Pair, REBOOT, SETTLED, STEP};
+use core::time::Duration;
+
+use super::{
+    A, B, BULK, Ballot, CONNECT, DISCONNECT, LINK_DELAY, Pair, REBOOT, SETTLED, STEP, VEM_DELAY,
+    Vem,
+};
 use crate::{Core, Input, Output, ServicesHealth, Timing};
 
 impl Pair {
@@ -26,6 +32,7 @@ impl Pair {
             }
         }
         self.claim();
+        self.vote();
         self.replicate();
         self.check();
     }
@@ -123,6 +130,8 @@ impl Pair {
     fn report(&mut self, node: usize) {
         let registered = self.vems.len() as u16;
         let reached = self.vems.iter().filter(|vem| vem.reaches[node]);
+        let fenced = reached.clone().map(|vem| vem.fenced);
+        let fenced = fenced.reduce(Fenced::max).unwrap_or_default();
         let report = VemReport {
             registered,
             connected: if self.connections_outlive {
@@ -130,10 +139,11 @@ impl Pair {
             } else {
                 reached.clone().count() as u16
             },
-            highest_epoch: reached.map(|vem| vem.highest).max().unwrap_or_default(),
+            highest_epoch: fenced.obeyed,
+            promised_epoch: fenced.promised,
             obeying: self.obeying(node),
             clone_seen: false,
-            answered: self.sides[node].answered,
+            tally: self.sides[node].tally,
         };
         if self.sides[node].last_vems != Some(report) && self.sides[node].services_at.is_none() {
             self.sides[node].last_vems = Some(report);
@@ -172,7 +182,7 @@ impl Pair {
         let obeying = self
             .vems
             .iter()
-            .filter(|vem| vem.reaches[node] && epoch.is_some() && Some(vem.highest) == epoch);
+            .filter(|vem| vem.reaches[node] && epoch.is_some_and(|epoch| vem.obeys(epoch)));
         obeying.count() as u16
     }
 
@@ -280,9 +290,28 @@ impl Pair {
                 }
                 side.applied_due = Some(sequence);
             }
-            Output::ProbeVems { probe } => {
-                if self.vems.iter().any(|vem| vem.reaches[node]) {
-                    side.answered = probe;
+            Output::AskVotes {
+                vote,
+                candidate,
+                within_ms,
+            } => {
+                let from = now + VEM_DELAY;
+                let connected = |vem: &&mut Vem| vem.reaches[node] || self.connections_outlive;
+                let asked: Vec<&mut Vem> = self.vems.iter_mut().filter(connected).collect();
+                side.tally = Tally {
+                    vote,
+                    candidate,
+                    open: asked.len() as u16,
+                    ..Tally::default()
+                };
+                for vem in asked.into_iter().filter(|vem| vem.reaches[node]) {
+                    vem.ballot = Some(Ballot {
+                        asked_by: node,
+                        vote,
+                        candidate,
+                        from,
+                        until: from + Duration::from_millis(within_ms.into()),
+                    });
                 }
             }
             Output::Archive { number, .. } => {
@@ -328,9 +357,44 @@ impl Pair {
         let claims = [self.sides[A].acting(), self.sides[B].acting()];
         for vem in &mut self.vems {
             for (node, claim) in claims.into_iter().enumerate() {
+                let claim = claim.filter(|epoch| *epoch >= vem.fenced.floor());
                 if vem.reaches[node] && self.now >= self.sides[node].paused_until {
-                    vem.highest = vem.highest.max(claim.unwrap_or_default());
+                    vem.fenced.obeyed = vem.fenced.obeyed.max(claim.unwrap_or_default());
                 }
+            }
+        }
+    }
+
+    /// VEMs that are asked whether the active lives ask it, and answer.
+    fn vote(&mut self) {
+        let now = self.now;
+        for at in 0..self.vems.len() {
+            let Some(ballot) = self.vems[at].ballot else {
+                continue;
+            };
+            let Ballot {
+                asked_by,
+                vote,
+                candidate,
+                ..
+            } = ballot;
+            let active = 1 - asked_by;
+            let acts = self.awake(active) && self.sides[active].acting().is_some();
+            let vem = &mut self.vems[at];
+            let alive = acts && vem.reaches[active] && now >= ballot.from + VEM_DELAY;
+            if !alive && now < ballot.until {
+                continue;
+            }
+            vem.ballot = None;
+            let may = candidate.is_none_or(|candidate| candidate >= vem.fenced.floor());
+            if let Some(candidate) = candidate.filter(|_| may && !alive) {
+                vem.fenced.promised = candidate;
+            }
+            let tally = &mut self.sides[asked_by].tally;
+            if vem.reaches[asked_by] && tally.vote == vote {
+                tally.open -= 1;
+                tally.alive += u16::from(alive);
+                tally.silent += u16::from(!alive && may);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 /// holds, and only the obeyed gateway's word changes anything.
 #[test]
 fn every_input_in_every_state() {
-    let states: [fn() -> Bench; 4] = [
+    let states: [fn() -> Bench; 5] = [
         Bench::new,
         || {
             let mut bench = Bench::new();
@@ -21,6 +21,19 @@ fn every_input_in_every_state() {
         || {
             let mut bench = Bench::obeying();
             bench.say(A, ToVem::Release { epoch: epoch(1, 1) });
+            bench
+        },
+        || {
+            let mut bench = Bench::obeying();
+            let (vote, candidate, within_ms) = (1, Some(epoch(2, 2)), 100);
+            bench.say(
+                B,
+                ToVem::Vote {
+                    vote,
+                    candidate,
+                    within_ms,
+                },
+            );
             bench
         },
     ];
@@ -47,7 +60,7 @@ fn every_input_in_every_state() {
                 .iter()
                 .any(|output| matches!(output, Output::Drain { .. }));
             assert!(
-                !permitted || (decides && number == 2),
+                !permitted || (decides && [2, 4].contains(&number)),
                 "state {number}, {input:?}"
             );
         }
@@ -70,9 +83,9 @@ fn all_inputs() -> Vec<Input> {
     let generation = Generation(2);
     let mut inputs = vec![
         Input::Tick,
-        Input::Persisted(epoch(1, 1)),
-        Input::Persisted(epoch(9, 9)),
-        Input::PersistFailed(epoch(1, 1)),
+        Input::Persisted(obeyed(epoch(1, 1))),
+        Input::Persisted(obeyed(epoch(9, 9))),
+        Input::PersistFailed(obeyed(epoch(1, 1))),
         Input::Settled {
             flow: flow(0),
             outcome: SettleOutcome::Gone,
@@ -99,9 +112,21 @@ fn all_inputs() -> Vec<Input> {
             },
         ));
         inputs.push(received(gateway, ToVem::Probe { sequence: 1 }));
+        for candidate in [None, Some(epoch(1, 1)), Some(epoch(2, 2))] {
+            let (vote, within_ms) = (1, 100);
+            inputs.push(received(
+                gateway,
+                ToVem::Vote {
+                    vote,
+                    candidate,
+                    within_ms,
+                },
+            ));
+        }
         for epoch in [epoch(0, 1), epoch(1, 1), epoch(2, 2)] {
             inputs.push(received(gateway, ToVem::Claim { epoch, generation }));
             inputs.push(received(gateway, ToVem::Release { epoch }));
+            inputs.push(received(gateway, ToVem::Acting { question: 1, epoch }));
             inputs.push(received(gateway, decided(epoch)));
             inputs.push(received(gateway, ToVem::Generation { epoch, generation }));
         }

@@ -21,6 +21,9 @@ enum Step {
         permit: bool,
     },
     Generation(u8, u64),
+    Vote(u8, Option<u64>),
+    Acting(u8, u64, u64),
+    FailNextWrite,
     Wait(u64),
 }
 
@@ -35,7 +38,13 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (gateway.clone(), 1..6_u64, 0..8_u64, any::<bool>()).prop_map(
             |(gateway, counter, back, permit)| Step::Decide { gateway, counter, back, permit }
         ),
-        1 => (gateway, 1..5_u64).prop_map(|(gateway, number)| Step::Generation(gateway, number)),
+        1 => (gateway.clone(), 1..5_u64)
+            .prop_map(|(gateway, number)| Step::Generation(gateway, number)),
+        2 => (gateway.clone(), proptest::option::of(1..6_u64))
+            .prop_map(|(gateway, candidate)| Step::Vote(gateway, candidate)),
+        1 => (gateway, 1..4_u64, 1..6_u64)
+            .prop_map(|(gateway, question, counter)| Step::Acting(gateway, question, counter)),
+        1 => Just(Step::FailNextWrite),
         3 => (0..4_000_u64).prop_map(Step::Wait),
     ]
 }
@@ -51,6 +60,11 @@ struct Model {
     /// What the kernel's entries say.
     entries: BTreeMap<u16, EntryState>,
     highest_applied: u64,
+    /// What a crash now would leave of the fence.
+    durable: Fenced,
+    /// Highest candidate that was told *silent*.
+    promised: Epoch,
+    write_fails: bool,
 }
 
 impl Model {
@@ -99,6 +113,20 @@ impl Model {
                 self.bench
                     .say(GatewayId(gateway), ToVem::Generation { epoch, generation });
             }
+            Step::Vote(gateway, candidate) => self.bench.say(
+                GatewayId(gateway),
+                ToVem::Vote {
+                    vote: 1,
+                    candidate: candidate.map(|counter| epoch(counter, gateway)),
+                    within_ms: 100,
+                },
+            ),
+            Step::Acting(gateway, question, counter) => {
+                let epoch = epoch(counter, gateway);
+                self.bench
+                    .say(GatewayId(gateway), ToVem::Acting { question, epoch });
+            }
+            Step::FailNextWrite => self.write_fails = true,
             Step::Wait(ms) => self.bench.pass(core::time::Duration::from_millis(ms)),
         }
         self.answer();
@@ -125,7 +153,14 @@ impl Model {
             }
         };
         match output {
-            Output::Persist(epoch) => self.bench.give(Input::Persisted(epoch)),
+            Output::Persist(fenced) if core::mem::take(&mut self.write_fails) => {
+                self.bench.give(Input::PersistFailed(fenced));
+            }
+            Output::Persist(fenced) => {
+                self.durable = self.durable.max(fenced);
+                self.bench.give(Input::Persisted(fenced));
+            }
+            Output::Send { message, .. } => self.told(&message),
             Output::Drain {
                 flow,
                 epoch_counter,
@@ -174,7 +209,35 @@ impl Model {
                     next: None,
                 });
             }
-            Output::Send { .. } | Output::Revalidate { .. } | Output::Log(_) => {}
+            Output::Revalidate { .. } | Output::Log(_) => {}
+        }
+    }
+}
+
+impl Model {
+    /// What leaves is durable, and nothing below a promise is obeyed.
+    fn told(&mut self, message: &FromVem) {
+        match message {
+            FromVem::Ballot {
+                candidate: Some(candidate),
+                ballot: wire::vem::Ballot::Silent,
+                ..
+            } => {
+                assert!(self.durable.floor() >= *candidate, "a promise not durable");
+                self.promised = self.promised.max(*candidate);
+            }
+            FromVem::ClaimAccepted { epoch } => {
+                assert!(self.durable.floor() >= *epoch, "obeyed, not durable");
+                assert!(*epoch >= self.promised, "below a promise");
+            }
+            FromVem::Hello { .. }
+            | FromVem::ClaimRefused { .. }
+            | FromVem::Decide(_)
+            | FromVem::Report { .. }
+            | FromVem::Alive { .. }
+            | FromVem::Inquire { .. }
+            | FromVem::Ballot { .. }
+            | FromVem::Promised(_) => {}
         }
     }
 }
@@ -189,6 +252,9 @@ proptest! {
             written: BTreeMap::new(),
             entries: BTreeMap::new(),
             highest_applied: 0,
+            durable: Fenced::default(),
+            promised: Epoch::default(),
+            write_fails: false,
         };
         let mut highest = model.bench.vem.highest_epoch();
         for step in &steps {
