@@ -48,7 +48,7 @@ fn heal(pair: &mut Pair) -> usize {
     assert!(pair.sides[survivor].resets.is_empty());
     let acting = pair.sides[survivor].acting().expect("acts");
     pair.run(100);
-    assert!(pair.vems.iter().all(|vem| vem.highest == acting));
+    assert!(pair.vems.iter().all(|vem| vem.obeys(acting)));
     loser
 }
 
@@ -131,14 +131,14 @@ fn most_vems_lets_the_side_survive_that_more_of_them_obey() {
         let mut pair = Pair::stable(1).with_vems();
         pair.command(A, Command::SetConflictPolicy(ConflictPolicy::MostVems));
         pair.run(100);
+        for (vem, reaches) in pair.vems.iter_mut().zip(EACH_ITS_OWN) {
+            vem.reaches = reaches;
+        }
         pair.cut();
         pair.run_until("both act", 2_000, |pair| pair.actives().len() == 2);
-        // Told apart only now: a standby that reaches no VEM does not take over.
+        // Only now: a standby that reaches no VEM does not take over.
         for (vem, reaches) in pair.vems.iter_mut().zip(vems) {
-            *vem = super::pair::Vem {
-                highest: Epoch::default(),
-                reaches,
-            };
+            *vem = super::pair::Vem::reaching(reaches);
         }
         pair.run(500);
         pair.commit(A);
@@ -279,7 +279,7 @@ proptest! {
         });
         let acting = pair.sides[pair.actives()[0]].acting().expect("acts");
         pair.run(10);
-        let highest: Vec<Epoch> = pair.vems.iter().map(|vem| vem.highest).collect();
+        let highest: Vec<Epoch> = pair.vems.iter().map(|vem| vem.fenced.obeyed).collect();
         prop_assert_eq!(highest, vec![acting; 2]);
     }
 }

@@ -99,6 +99,13 @@ struct Ballot {
 }
 
 impl Vem {
+    pub(super) fn reaching(reaches: [bool; 2]) -> Self {
+        Self {
+            reaches,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn obeys(&self, epoch: Epoch) -> bool {
         self.fenced.obeyed == epoch && self.fenced.floor() == epoch
     }
@@ -226,11 +233,7 @@ impl Pair {
     }
 
     pub(super) fn add_vems(&mut self, count: usize) {
-        let vem = Vem {
-            reaches: [true; 2],
-            ..Vem::default()
-        };
-        self.vems = vec![vem; count];
+        self.vems = vec![Vem::reaching([true; 2]); count];
     }
 
     pub(super) fn set_timing(&mut self, interval_ms: u32, misses: u8) {
