@@ -27,6 +27,8 @@ pub use output::SupervisorOutput;
 pub use redundancy::Start;
 pub use sysmgr::Row;
 
+/// Services without which nothing is synchronised, in the order of who needs whom.
+const SYNC_SERVICES: [ServiceName; 3] = [ServiceName::Mts, ServiceName::Pss, ServiceName::Cfgmgr];
 /// Operator commands under way; more are refused. One operator has one at a time.
 const COMMANDS_MAX: usize = 64;
 /// Outputs of one turn that pass between the cores. A turn comes to rest after a handful; more
@@ -41,6 +43,8 @@ pub struct Supervisor {
     /// Who waits for the end of which command.
     commands: BTreeMap<u64, (ServiceName, u64)>,
     commands_so_far: u64,
+    /// A service that synchronisation needs and that does not run.
+    down: Option<ServiceName>,
     outputs: VecDeque<SupervisorOutput>,
     traffic: Traffic,
     started: bool,
@@ -59,6 +63,7 @@ impl Supervisor {
             services,
             commands: BTreeMap::new(),
             commands_so_far: 0,
+            down: None,
             outputs: VecDeque::new(),
             traffic: Traffic::default(),
             started: false,
@@ -321,6 +326,14 @@ impl Supervisor {
     fn tell_services(&mut self, now: Time, input: sysmgr::Input) {
         self.services.handle(now, input);
         self.exchange(now);
+        let down = SYNC_SERVICES.into_iter().find(|service| {
+            let mut rows = self.services.rows();
+            !rows.any(|row| row.service == *service && row.state.is_up())
+        });
+        if self.down != down {
+            self.down = down;
+            self.tell_redundancy(now, redundancy::Input::Down(down));
+        }
     }
 
     /// Passes outputs on, one at a time: what a posture makes the service core send goes out

@@ -21,10 +21,8 @@ use wire::heartbeat::{Content, State};
 
 use crate::context::Context;
 use crate::output::Output;
+use crate::sync::{self, Fault};
 
-/// How long a standby may lag or differ before its grant is withdrawn: a hold time, but at least
-/// this, which a busy disk needs now and then.
-const DIVERGED: Duration = Duration::from_secs(2);
 /// A grant that the standby does not seem to have is sent again after this.
 const GRANT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -142,16 +140,23 @@ impl Leave {
         if !ctx.peer.connected {
             return Some("no control connection to the standby".into());
         }
+        let fault = sync::of_standby(ctx, content);
         if !ctx.sync.bulk_done {
             self.target = None;
             return Some("bulk synchronization is in progress".into());
         }
         let target = *self.target.get_or_insert(ctx.sync.lsn);
         if ctx.sync.acked < target {
-            return Some(format!("the standby lacks commits up to {}", target.0));
+            let lacks = target.0 - ctx.sync.acked.0;
+            return Some(Fault::Behind(lacks).to_string());
+        }
+        match fault {
+            // Beyond the target it may lag a little.
+            Some(Fault::Behind(_)) | None => {}
+            Some(fault) => return Some(fault.to_string()),
         }
         if content.config_hash != ctx.sync.config_hash {
-            return Some("the standby's configuration differs".into());
+            return Some("the standby is about to apply a change of the configuration".into());
         }
         (!ctx.questions.is_empty()).then(|| "a commit waits to go ahead alone".into())
     }
@@ -191,7 +196,7 @@ impl Leave {
             return;
         };
         if let Some(why) = self.behind(now, ctx, &content) {
-            return self.withdraw(now, ctx, why);
+            return self.withdraw(now, ctx, &why.to_string());
         }
         let unsure = content.state == State::Synchronizing;
         if unsure && now.since(self.sent) >= GRANT_AGAIN.max(ctx.hold_time()) {
@@ -199,27 +204,18 @@ impl Leave {
         }
     }
 
-    /// Why the standby has been behind for too long, if it has.
-    fn behind(&mut self, now: Time, ctx: &Context, content: &Content) -> Option<&'static str> {
+    /// Why the standby has been out of step for too long, if it has (sync Y1).
+    fn behind(&mut self, now: Time, ctx: &Context, content: &Content) -> Option<Fault> {
         let advanced = ctx.sync.acked > self.acked;
         self.acked = ctx.sync.acked;
-        let lags = ctx.sync.acked < ctx.sync.lsn && !advanced;
-        let differs = content.config_hash != ctx.sync.config_hash;
-        if !(lags || differs || !ctx.sync.bulk_done) {
+        let fault = sync::of_standby(ctx, content)
+            .filter(|fault| !(advanced && matches!(fault, Fault::Behind(_))));
+        let Some(fault) = fault else {
             self.behind_since = None;
             return None;
-        }
+        };
         let since = *self.behind_since.get_or_insert(now);
-        if now.since(since) < DIVERGED.max(ctx.hold_time()) {
-            return None;
-        }
-        Some(if !ctx.sync.bulk_done {
-            "the standby lost its synchronization"
-        } else if differs {
-            "the standby's configuration differs"
-        } else {
-            "the standby does not acknowledge commits"
-        })
+        (sync::lasted(now, ctx, since) >= sync::limit(ctx)).then_some(fault)
     }
 
     fn withdraw(&mut self, now: Time, ctx: &mut Context, why: &str) {

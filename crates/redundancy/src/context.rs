@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use model::{Epoch, Incarnation, Lsn, NodeKey, Role, Slot, Time};
+use model::{Epoch, Incarnation, Lsn, NodeKey, Role, ServiceName, Slot, Time};
 use wire::control::{ControlMessage, Hello};
 use wire::heartbeat::Content;
 use wire::log::LogRecord;
@@ -84,6 +84,9 @@ pub(crate) struct Context {
     /// Votes of the VEMs asked for.
     votes: u64,
     pub(crate) health: ServicesHealth,
+    /// A service that synchronisation needs and that does not run.
+    pub(crate) down: Option<ServiceName>,
+    pub(crate) down_since: Option<Time>,
     pub(crate) canary: u64,
     pub(crate) writes: Writes,
     pub(crate) posture_sequence: u64,
@@ -119,6 +122,8 @@ impl Context {
             vems: VemReport::default(),
             votes: 0,
             health: ServicesHealth::Starting,
+            down: None,
+            down_since: None,
             canary: 0,
             writes: Writes::default(),
             posture_sequence: 0,
@@ -173,6 +178,11 @@ impl Context {
     /// Somebody has used this epoch.
     pub(crate) fn see(&mut self, epoch: Epoch) {
         self.seen = self.seen.max(epoch);
+    }
+
+    pub(crate) fn note_down(&mut self, now: Time, service: Option<ServiceName>) {
+        self.down_since = service.map(|_| self.down_since.unwrap_or(now));
+        self.down = service;
     }
 
     /// Takes in how far synchronisation is.

@@ -221,6 +221,7 @@ impl Core {
             }
             Input::Control(message) => return self.control(now, message),
             Input::Services(health) => ctx.health = health,
+            Input::Down(service) => ctx.note_down(now, service),
             Input::PostureApplied { sequence } => {
                 if let Phase::Active(active) = &mut self.phase {
                     active.posture_applied(now, ctx, sequence);
@@ -594,7 +595,7 @@ impl Core {
                 | Phase::Resetting(_) => None,
             },
             restart: None,
-            down: None,
+            down: ctx.down,
         }
     }
 

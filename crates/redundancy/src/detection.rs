@@ -237,9 +237,14 @@ impl Peer {
         self.told = Some(now);
     }
 
+    /// When a heartbeat was last heard on any link.
+    pub(crate) fn beat_at(&self) -> Option<Time> {
+        self.heard.iter().flatten().copied().max()
+    }
+
     /// Control messages prolong a life that heartbeats have shown; they do not begin one.
     fn last_heard(&self) -> Option<Time> {
-        let heard = self.heard.iter().flatten().copied().max()?;
+        let heard = self.beat_at()?;
         Some(self.told.map_or(heard, |told| told.max(heard)))
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use model::{ConflictPolicy, Epoch, LinkId, PairId, Role, Time};
+use model::{ConflictPolicy, Epoch, LinkId, PairId, Role, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::control::ControlMessage;
 use wire::heartbeat::{Content, Gasp};
@@ -49,6 +49,8 @@ pub enum Input {
     Control(ControlMessage),
     /// The System Manager's own view of its services.
     Services(ServicesHealth),
+    /// A service that synchronisation needs does not run, or all do again.
+    Down(Option<ServiceName>),
     /// All services have applied the posture with this number (quiesced, active …).
     PostureApplied {
         /// [`crate::Output::Posture`]'s number.

@@ -12,6 +12,7 @@
 //! | `standby` | the standby: stability, takeover, restart of the pair |
 //! | `votes` | the VEMs are asked whether a silent active lives |
 //! | `reset` | the last words |
+//! | `sync` | whether the standby is in step, and what mends it |
 //! | `detection`, `epochs` | the peer's liveness; epochs seen and reserved |
 //! | `context` | the books every phase keeps: record, writes, what was said |
 //! | `status`, `check`, `rows` | the operator's view; the invariants; the states by name |
@@ -39,6 +40,7 @@ mod split_brain;
 mod standby;
 mod status;
 mod switchover;
+mod sync;
 mod votes;
 
 pub use crate::core::Core;

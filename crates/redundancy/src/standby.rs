@@ -20,6 +20,7 @@ use crate::epochs::Reservation;
 use crate::input::ServicesHealth;
 use crate::output::Output;
 use crate::phase::{Ended, Loss, Step};
+use crate::sync::Watch;
 use crate::votes::{Finding, Votes};
 
 /// Restarts of the pair that an unstable standby may cause …
@@ -46,6 +47,7 @@ pub(crate) struct Standby {
     grant_stands: bool,
     /// When `pss` was last known to be in sync.
     in_sync: Option<Time>,
+    watch: Watch,
     /// How the active has ended, if it said so.
     ended: Option<Ended>,
     /// What the VEMs say of the active, since it is silent.
@@ -87,6 +89,7 @@ impl Standby {
             granted: None,
             grant_stands: false,
             in_sync: None,
+            watch: Watch::default(),
             ended: None,
             votes: Votes::default(),
             active_lsn: Lsn(0),
@@ -140,6 +143,7 @@ impl Standby {
                     .is_some_and(|at| ctx.sync.bulk_done || now.since(at) < tolerated),
                 "synchronization",
             ),
+            (!self.watch.out_of_step, "the active's newest content"),
             (ctx.health == ServicesHealth::Ready, "ready services"),
             (ctx.peer.fault.is_none(), "a supervisor of its pair"),
             (self.reserved(ctx).is_some(), "a reserved epoch"),
@@ -252,8 +256,13 @@ impl Standby {
 
     fn listen(&mut self, now: Time, ctx: &mut Context) {
         let Some(content) = ctx.peer_says(now).cloned() else {
-            return;
+            return self.watch.look_away();
         };
+        if content.state == State::Active && content.epoch == self.epoch {
+            self.watch.look(now, ctx, &content);
+        } else {
+            self.watch.look_away();
+        }
         match content.state {
             State::Active | State::Paused => {
                 if content.epoch != self.epoch && content.epoch >= ctx.seen {

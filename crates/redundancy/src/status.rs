@@ -7,6 +7,7 @@ use wire::supervision::{RedundancyStatus, SupervisorStatus};
 use crate::active::Mode;
 use crate::context::Context;
 use crate::phase::Phase;
+use crate::sync::{self, Fault};
 
 pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStatus {
     let standby_stable = match phase {
@@ -17,6 +18,10 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
         Phase::Standby(standby) => standby.is_stable(now, ctx),
         Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => false,
     };
+    // What no takeover needs, but redundancy does: a dead service of the active.
+    let leads = matches!(phase, Phase::Active(_));
+    let fault = sync::actives_service_down(now, ctx, leads);
+    let synchronised = (standby_stable || self_stable) && fault.is_none();
     let epoch = match phase {
         Phase::Active(active) => active.epoch,
         Phase::Standby(standby) => standby.epoch,
@@ -25,12 +30,12 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
     RedundancyStatus {
         administrative_role: ctx.record.role,
         operational_role: ctx.role,
-        mode_ha: standby_stable || self_stable,
+        mode_ha: synchronised,
         slot: ctx.slot(),
-        this: this(now, ctx, phase, standby_stable, self_stable),
-        other: other(now, ctx, standby_stable || self_stable),
+        this: this(now, ctx, phase, synchronised),
+        other: other(now, ctx, synchronised),
         epoch,
-        reason: reason(ctx, phase, standby_stable),
+        reason: reason(now, ctx, phase, standby_stable, fault),
         pair: ctx.record.pair,
         conflict_policy: ctx.record.conflict_policy,
     }
@@ -47,13 +52,7 @@ fn supervisor(redundancy: &str, supervisor: &str, internal: &str) -> SupervisorS
 const SYNCHRONIZING: &str = "HA synchronization in progress";
 const SWITCHING: &str = "HA switchover in progress";
 
-fn this(
-    now: Time,
-    ctx: &Context,
-    phase: &Phase,
-    standby_stable: bool,
-    self_stable: bool,
-) -> SupervisorStatus {
+fn this(now: Time, ctx: &Context, phase: &Phase, synchronised: bool) -> SupervisorStatus {
     match phase {
         Phase::Booting(_) | Phase::Activating(_) => supervisor("Initializing", "Offline", "Other"),
         Phase::Active(active) => {
@@ -61,7 +60,7 @@ fn this(
             let internal = match (active.mode, follows) {
                 (Mode::Quiescing(_) | Mode::HandingOver(_), _) => SWITCHING,
                 (Mode::Contested(_) | Mode::Paused(_), _) => "Other",
-                (Mode::Acting, _) if standby_stable => "Active with HA standby",
+                (Mode::Acting, _) if synchronised => "Active with HA standby",
                 (Mode::Acting, Some(State::Synchronizing | State::Standby)) => SYNCHRONIZING,
                 (
                     Mode::Acting,
@@ -77,7 +76,7 @@ fn this(
             };
             supervisor("Active", "Active", internal)
         }
-        Phase::Standby(_) if self_stable => supervisor("Standby", "HA standby", "HA standby"),
+        Phase::Standby(_) if synchronised => supervisor("Standby", "HA standby", "HA standby"),
         Phase::Standby(_) => supervisor("Initializing", "Offline", SYNCHRONIZING),
         Phase::Resetting(resetting) => {
             let internal = if resetting.epoch.is_some() {
@@ -115,9 +114,18 @@ fn other(now: Time, ctx: &Context, stable: bool) -> Option<SupervisorStatus> {
     })
 }
 
-fn reason(ctx: &Context, phase: &Phase, standby_stable: bool) -> String {
+fn reason(
+    now: Time,
+    ctx: &Context,
+    phase: &Phase,
+    standby_stable: bool,
+    down: Option<Fault>,
+) -> String {
     if let Some(fault) = &ctx.peer.fault {
         return fault.clone();
+    }
+    if let Some(fault) = down {
+        return format!("not synchronised: {fault}");
     }
     match phase {
         Phase::Booting(booting) => booting.reason.clone(),
@@ -139,7 +147,18 @@ fn reason(ctx: &Context, phase: &Phase, standby_stable: bool) -> String {
             }
             Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_) => active.leave.lacks.clone(),
         },
-        Phase::Standby(standby) => standby.reason.clone(),
+        Phase::Standby(standby) => {
+            let fault = ctx
+                .peer_says(now)
+                .filter(|content| content.state == State::Active)
+                .and_then(|content| sync::of_this(ctx, content));
+            match fault.filter(|_| !standby.is_stable(now, ctx)) {
+                Some(fault) if !standby.reason.is_empty() => {
+                    format!("{} ({fault})", standby.reason)
+                }
+                Some(_) | None => standby.reason.clone(),
+            }
+        }
         Phase::Resetting(resetting) => format!("resetting: {}", resetting.reason()),
     }
 }

@@ -69,6 +69,12 @@ impl State {
         }
     }
 
+    /// It runs and has said who it is.
+    #[must_use]
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Handshaked { .. })
+    }
+
     /// When something is due without an event.
     #[must_use]
     pub(crate) fn deadline(self) -> Option<Time> {

@@ -1,6 +1,6 @@
 //! Conflicts on two cores: who resets, what is archived, and that never both end.
 
-use model::{ConflictPolicy, Epoch};
+use model::ConflictPolicy;
 use proptest::prelude::*;
 use wire::heartbeat::State;
 
@@ -121,33 +121,28 @@ fn newest_config_lets_the_side_survive_that_was_configured_last() {
 
 #[test]
 fn most_vems_lets_the_side_survive_that_more_of_them_obey() {
-    // Both VEMs hear only one side, or each hears its own: a tie, and the primary resets.
+    let (ours, theirs) = ([true, false], [false, true]);
     let cases = [
-        ([[true, false]; 2], B),
-        ([[false, true]; 2], A),
-        (EACH_ITS_OWN, A),
+        (vec![ours, ours, theirs], B),
+        (vec![ours, theirs, theirs], A),
+        // A tie.
+        (vec![ours, theirs], A),
     ];
     for (vems, loser) in cases {
         let mut pair = Pair::stable(1).with_vems();
+        pair.vems.resize(vems.len(), pair.vems[0]);
         pair.command(A, Command::SetConflictPolicy(ConflictPolicy::MostVems));
         pair.run(100);
-        for (vem, reaches) in pair.vems.iter_mut().zip(EACH_ITS_OWN) {
-            vem.reaches = reaches;
+        for (vem, reaches) in pair.vems.iter_mut().zip(&vems) {
+            vem.reaches = *reaches;
         }
+        pair.run(100);
         pair.cut();
         pair.run_until("both act", 2_000, |pair| pair.actives().len() == 2);
-        // Only now: a standby that reaches no VEM does not take over.
-        for (vem, reaches) in pair.vems.iter_mut().zip(vems) {
-            *vem = super::pair::Vem::reaching(reaches);
-        }
-        pair.run(500);
+        pair.run(1_500);
         pair.commit(A);
         pair.commit(B);
         pair.run(100);
-        if pair.actives().len() < 2 {
-            // A VEM that hears both told the lower one; not what is tested here.
-            continue;
-        }
         assert_eq!(heal(&mut pair), loser, "{vems:?}");
     }
 }
@@ -279,7 +274,6 @@ proptest! {
         });
         let acting = pair.sides[pair.actives()[0]].acting().expect("acts");
         pair.run(10);
-        let highest: Vec<Epoch> = pair.vems.iter().map(|vem| vem.fenced.obeyed).collect();
-        prop_assert_eq!(highest, vec![acting; 2]);
+        prop_assert!(pair.vems.iter().all(|vem| vem.obeys(acting)));
     }
 }

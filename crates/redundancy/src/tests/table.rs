@@ -273,6 +273,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             "conflict policy",
             control(ControlMessage::ConflictPolicy(ConflictPolicy::MostVems)),
         ),
+        ("pss is down", Input::Down(Some(model::ServiceName::Pss))),
         (
             "services starting",
             Input::Services(ServicesHealth::Starting),
