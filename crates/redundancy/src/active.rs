@@ -20,6 +20,7 @@ use crate::output::Output;
 use crate::phase::{Cause, Ended, Loss, Step};
 use crate::split_brain::{self, Contested, Rule, Verdict};
 use crate::switchover::{HandingOver, Quiescing, REFUSAL};
+use crate::sync;
 
 /// What an active is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -562,6 +563,14 @@ impl Active {
         if stable && !self.stable {
             let text = format!("Supervisor {module} is standby (serial: )");
             ctx.log_as("MODULE", 5, "STANDBY_SUP_OK", text);
+        }
+        if !stable && self.stable && follows {
+            let fault = ctx
+                .peer_says(now)
+                .and_then(|content| sync::of_standby(ctx, content));
+            let why = fault.map_or_else(|| "it says so".to_owned(), |fault| fault.to_string());
+            let text = format!("The standby is not ready to take over any more: {why}.");
+            ctx.log(4, "STANDBY_NOT_READY", text);
         }
         self.stable = stable;
     }

@@ -221,7 +221,9 @@ impl Standby {
         {
             self.reservation = Reservation::Durable(epoch);
         }
-        if ctx.sync.bulk_done {
+        if self.watch.out_of_step {
+            self.in_sync = None;
+        } else if ctx.sync.bulk_done {
             self.in_sync = Some(now);
         }
         let lacks = self.lacks(now, ctx);

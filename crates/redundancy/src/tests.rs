@@ -7,4 +7,5 @@ mod pair;
 mod properties;
 mod scenarios;
 mod schedules;
+mod synchronisation;
 mod table;

@@ -71,6 +71,10 @@ pub(super) struct Side {
     /// Histories that were archived.
     pub(super) archives: Vec<(Epoch, Lsn)>,
     pub(super) resyncs: Vec<bool>,
+    /// Its configuration is not what its history says, until a bulk sync.
+    pub(super) corrupt: bool,
+    /// It applies nothing, until it is told to ask again.
+    pub(super) stalls: bool,
     /// The newest vote of the VEMs.
     pub(super) tally: Tally,
     last_vems: Option<VemReport>,
@@ -171,6 +175,8 @@ impl Side {
             archive_due: None,
             archives: Vec::new(),
             resyncs: Vec::new(),
+            corrupt: false,
+            stalls: false,
             tally: Tally::default(),
             last_vems: None,
             last_sync: None,

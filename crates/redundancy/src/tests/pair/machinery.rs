@@ -168,7 +168,7 @@ impl Pair {
             } else {
                 side.bulk_done
             },
-            config_hash: side.history.1.0,
+            config_hash: side.history.1.0 ^ u64::from(side.corrupt) << 63,
         };
         if side.last_sync != Some(sync) && side.services_at.is_none() {
             self.sides[node].last_sync = Some(sync);
@@ -229,7 +229,7 @@ impl Pair {
         }
     }
 
-    pub(super) fn tell(&mut self, node: usize, input: Input) {
+    pub(in crate::tests) fn tell(&mut self, node: usize, input: Input) {
         let now = self.now;
         let Some(core) = &mut self.sides[node].core else {
             return;
@@ -321,7 +321,14 @@ impl Pair {
                 );
                 side.archive_due = side.archive_time.map(|time| (now + time, number));
             }
-            Output::Resync { whole } => side.resyncs.push(whole),
+            Output::Resync { whole } => {
+                side.resyncs.push(whole);
+                side.stalls = false;
+                if whole {
+                    side.bulk_done = false;
+                    side.bulk_due = None;
+                }
+            }
             Output::AloneGranted { question } => {
                 assert!(side.durable.alone, "A2: leave without a durable mark");
                 side.alone_granted.push(question);
@@ -415,10 +422,14 @@ impl Pair {
             let history = leader.history;
             let now = self.now;
             let side = &mut self.sides[node];
+            if side.stalls {
+                continue;
+            }
             if side.bulk_done {
                 side.history = history;
             } else if *side.bulk_due.get_or_insert(now + BULK) <= now {
                 side.bulk_done = true;
+                side.corrupt = false;
                 side.history = history;
             }
         }
