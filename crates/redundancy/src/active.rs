@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 
-use model::{Epoch, Lsn, Time};
+use model::{Epoch, Lsn, Role, Time};
 use wire::control::ControlMessage;
 use wire::heartbeat::{Contest, Gasp, State};
 use wire::supervision::Activity;
@@ -194,11 +194,11 @@ impl Active {
         }
     }
 
-    /// This node was not run for `pause`. Without a grant nobody could take over meanwhile.
+    /// This node was not run for `pause`.
     pub(crate) fn paused(&mut self, now: Time, ctx: &mut Context, pause: Duration) {
         // Nothing could be decided meanwhile.
         (self.canary, self.canaries_before) = (None, ctx.canary);
-        if pause <= ctx.hold_time() || !self.leave.outstanding() {
+        if pause <= ctx.hold_time() || ctx.role == Role::Standalone {
             return;
         }
         match self.mode {
@@ -215,17 +215,21 @@ impl Active {
                 return;
             }
         }
-        self.mode = Mode::Paused(Pause::new(now));
-        ctx.tell(Activity::Idle, self.leave.given());
+        self.stop_and_ask(now, ctx);
         let ms = pause.as_millis();
         ctx.log(
             4,
             "PAUSED",
             format!(
-                "This supervisor was stopped for {ms} ms; it does not act until the other one has \
-             answered."
+                "This supervisor was stopped for {ms} ms; it does not act until it knows that \
+                 nobody took over."
             ),
         );
+    }
+
+    fn stop_and_ask(&mut self, now: Time, ctx: &mut Context) {
+        let posture = ctx.tell(Activity::Idle, self.leave.given());
+        self.mode = Mode::Paused(Pause::new(now, posture, self.leave.outstanding()));
     }
 
     /// A standby has asked VEMs for their votes, and some have promised to refuse this node's epoch.
@@ -242,8 +246,7 @@ impl Active {
             // It has stopped already, or takes a new epoch if it survives.
             Mode::Paused(_) | Mode::HandingOver(_) | Mode::Contested(_) => return,
         }
-        self.mode = Mode::Paused(Pause::new(now));
-        ctx.tell(Activity::Idle, self.leave.given());
+        self.stop_and_ask(now, ctx);
         let promised = ctx.promised;
         ctx.log(
             4,

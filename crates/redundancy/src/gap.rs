@@ -1,9 +1,14 @@
 //! After a pause: stop, ask, go on.
 //!
 //! A node that was not run for longer than the hold time may have been taken over from. It stops
-//! acting until one round trip to its peer shows no higher epoch, then goes on under the same one.
-//! No answer within a hold time leaves it to what the VEMs have told. The fence at the VEMs is
-//! what safety rests on; this is a help.
+//! acting until one round trip to its peer, and to every VEM that is connected, shows no higher
+//! epoch, then goes on under the same one. Whoever does not answer within a hold time is not
+//! waited for. The fence at the VEMs is what safety rests on; this is a help.
+//!
+//! Without a grant no standby takes over by itself, but an operator may have told the other node to
+//! lead (`force-active`), or its limit for waiting at boot may have come: VEMs know. A peer that is
+//! not heard is not waited for then. A standalone node has nobody to ask: no other node can lead in
+//! its place, and its VEMs tell of a clone unasked.
 
 use model::{Epoch, Time};
 use wire::heartbeat::State;
@@ -18,11 +23,19 @@ const DEAF_HOLD_TIMES: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Pause {
     resumed: Time,
+    /// The posture in which it stopped; VEMs are asked after it.
+    posture: u64,
+    /// A standby might have taken over by itself.
+    granted: bool,
 }
 
 impl Pause {
-    pub(crate) const fn new(now: Time) -> Self {
-        Self { resumed: now }
+    pub(crate) const fn new(now: Time, posture: u64, granted: bool) -> Self {
+        Self {
+            resumed: now,
+            posture,
+            granted,
+        }
     }
 
     /// True when it may go on. A higher epoch has been looked for before.
@@ -31,13 +44,16 @@ impl Pause {
             return false;
         }
         let waited = now.since(self.resumed);
-        match ctx.peer_says(now) {
-            Some(content) if ctx.peer.answered_since(self.resumed) => {
-                !matches!(content.state, State::Active)
+        let asked =
+            ctx.vems.registered == 0 || ctx.vems.asked >= self.posture || waited >= ctx.hold_time();
+        asked
+            && match ctx.peer_says(now) {
+                Some(content) if ctx.peer.answered_since(self.resumed) => {
+                    !matches!(content.state, State::Active)
+                }
+                Some(_) => waited >= ctx.hold_time() * DEAF_HOLD_TIMES,
+                None => !self.granted || waited >= ctx.hold_time(),
             }
-            Some(_) => waited >= ctx.hold_time() * DEAF_HOLD_TIMES,
-            None => waited >= ctx.hold_time(),
-        }
     }
 
     pub(crate) fn deadline(self, ctx: &Context) -> Time {

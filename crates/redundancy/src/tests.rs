@@ -4,6 +4,7 @@
 mod announcements;
 mod conflicts;
 mod pair;
+mod pauses;
 mod properties;
 mod scenarios;
 mod schedules;

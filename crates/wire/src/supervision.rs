@@ -171,6 +171,8 @@ pub struct VemReport {
     pub clone_seen: bool,
     /// The newest vote.
     pub tally: Tally,
+    /// The newest posture `Idle` since which every VEM connected has told what it has seen.
+    pub asked: u64,
 }
 
 /// How a vote of the VEMs stands. A VEM that is not connected, or goes before it has answered, is

@@ -82,6 +82,9 @@ pub struct VemMgr {
     canaries: u64,
     probe_at: Time,
     probes: u64,
+    /// The probe sent when the newest posture `Idle` came, and that posture.
+    idled: (u64, u64),
+    asked: u64,
     tally: Tally,
     drain_until: Option<Time>,
     lost_reports: u64,
@@ -115,6 +118,8 @@ impl VemMgr {
             canaries: 0,
             probe_at: now,
             probes: 0,
+            idled: (0, 0),
+            asked: 0,
             tally: Tally::default(),
             drain_until: None,
             lost_reports: 0,
@@ -163,6 +168,10 @@ impl VemMgr {
     }
 
     fn report(&mut self) {
+        let (probe, posture) = self.idled;
+        if self.connections.all_answered(probe) {
+            self.asked = posture;
+        }
         let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
         let report = VemReport {
             registered: count(self.inventory.len()),
@@ -172,6 +181,7 @@ impl VemMgr {
             obeying: count(self.connections.obeying(self.acting())),
             clone_seen: self.clone_seen,
             tally: self.tally(),
+            asked: self.asked,
         };
         if self.reported != Some(report) {
             self.reported = Some(report);
@@ -270,7 +280,14 @@ impl VemMgr {
             }
             FromVem::Decide(requests) => self.decide(now, id, requests),
             FromVem::Report { flows, lost } => self.flows(now, id, flows, lost),
-            FromVem::Alive { fenced, .. } | FromVem::Promised(fenced) => self.learn(fenced),
+            FromVem::Alive {
+                fenced, sequence, ..
+            } => {
+                connection.probed = sequence;
+                self.learn(fenced);
+                self.report();
+            }
+            FromVem::Promised(fenced) => self.learn(fenced),
             FromVem::Inquire { question } => self.inquired(now, id, question),
             FromVem::Ballot {
                 vote,

@@ -77,6 +77,8 @@ pub(super) struct Side {
     pub(super) stalls: bool,
     /// The newest vote of the VEMs.
     pub(super) tally: Tally,
+    /// The newest posture since which its VEMs have answered.
+    asked: u64,
     last_vems: Option<VemReport>,
     last_sync: Option<SyncReport>,
 }
@@ -178,6 +180,7 @@ impl Side {
             corrupt: false,
             stalls: false,
             tally: Tally::default(),
+            asked: 0,
             last_vems: None,
             last_sync: None,
         }
@@ -271,6 +274,7 @@ impl Pair {
         side.bulk_due = None;
         side.told = Activity::Idle;
         side.told_sequence = 0;
+        side.asked = 0;
         side.redundant = false;
         side.applied_due = None;
         side.last_vems = None;

@@ -12,7 +12,7 @@ use super::{DRAIN_LIMIT, INVENTORY, PROBE_INTERVAL, REGISTER_RETRY, VemConnectio
 impl VemMgr {
     pub(super) fn posture(&mut self, now: Time, posture: Posture) {
         let before = self.activity();
-        let after = posture.activity;
+        let (after, sequence) = (posture.activity, posture.sequence);
         self.posture = Some(posture);
         self.applied = false;
         self.drain_until = None;
@@ -34,6 +34,7 @@ impl VemMgr {
         if after == Activity::Idle {
             // The System Manager wants to know what the VEMs have seen meanwhile.
             self.probe_all(now, Duration::ZERO);
+            self.idled = (self.probes, sequence);
             self.reported = None;
         }
         self.probe_at = now + PROBE_INTERVAL;

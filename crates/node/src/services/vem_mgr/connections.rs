@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) module: Option<ModuleNumber>,
     pub(super) claimed: Option<Epoch>,
     pub(super) accepted: Option<Epoch>,
+    /// The newest probe it has answered.
+    pub(super) probed: u64,
     pub(super) last_sent: Time,
     /// It has been asked for this vote and has not answered.
     pub(super) votes: Option<u64>,
@@ -69,6 +71,7 @@ impl Connections {
             module: None,
             claimed: None,
             accepted: None,
+            probed: 0,
             last_sent: Time::default(),
             votes: None,
         };
@@ -98,6 +101,12 @@ impl Connections {
         self.open
             .values()
             .find(|connection| connection.module == Some(module))
+    }
+
+    /// Whether all that have greeted have answered this probe.
+    pub(super) fn all_answered(&self, probe: u64) -> bool {
+        let mut greeted = self.open.values().filter(|c| c.greeting.is_some());
+        greeted.all(|connection| connection.probed >= probe)
     }
 
     /// Those that have accepted the claim of `epoch`.

@@ -376,3 +376,31 @@ fn a_new_policy_is_told_to_the_claimed_and_idle_ones_are_probed() {
     let outputs = bench.handle(ServiceInput::Tick);
     assert!(matches!(&to_vem(&outputs)[..], [ToVem::Probe { .. }]));
 }
+
+#[test]
+fn after_a_stop_the_system_manager_hears_when_every_host_agent_has_told_what_it_saw() {
+    let mut bench = active();
+    let outputs = bench.posture(Activity::Idle);
+    let posture = bench.sequence;
+    let sequence = to_vem(&outputs)
+        .into_iter()
+        .find_map(|message| match message {
+            ToVem::Probe { sequence } => Some(sequence),
+            _ => None,
+        })
+        .expect("they are asked");
+    let asked = |outputs: &[ServiceOutput]| {
+        outputs.iter().rev().find_map(|output| match output {
+            ServiceOutput::Supervision(FromService::Vems(report)) => Some(report.asked),
+            _ => None,
+        })
+    };
+    assert_ne!(asked(&outputs), Some(posture), "none has answered yet");
+    let alive = FromVem::Alive {
+        sequence,
+        fenced: Fenced::default(),
+        active_heard: false,
+    };
+    let outputs = bench.vem(A, alive);
+    assert_eq!(asked(&outputs), Some(posture));
+}

@@ -128,6 +128,10 @@ impl Pair {
     }
 
     fn report(&mut self, node: usize) {
+        let answers = |vem: &super::Vem| vem.reaches[node] || !self.connections_outlive;
+        if self.sides[node].told == Activity::Idle && self.vems.iter().all(answers) {
+            self.sides[node].asked = self.sides[node].told_sequence;
+        }
         let registered = self.vems.len() as u16;
         let reached = self.vems.iter().filter(|vem| vem.reaches[node]);
         let fenced = reached.clone().map(|vem| vem.fenced);
@@ -144,6 +148,7 @@ impl Pair {
             obeying: self.obeying(node),
             clone_seen: false,
             tally: self.sides[node].tally,
+            asked: self.sides[node].asked,
         };
         if self.sides[node].last_vems != Some(report) && self.sides[node].services_at.is_none() {
             self.sides[node].last_vems = Some(report);
