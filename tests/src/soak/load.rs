@@ -25,6 +25,7 @@ pub struct Load<'lab> {
     lab: &'lab Lab,
     rate: u64,
     started_ns: u64,
+    clean_ns: u64,
 }
 
 impl<'lab> Load<'lab> {
@@ -37,6 +38,7 @@ impl<'lab> Load<'lab> {
             lab,
             rate,
             started_ns: 0,
+            clean_ns: 0,
         };
         load.begin()?;
         Ok(load)
@@ -61,6 +63,14 @@ impl<'lab> Load<'lab> {
         clock::now_ns() > self.started_ns + USED_SECONDS * NS_PER_S
     }
 
+    /// What the traffic met since its segment began.
+    ///
+    /// # Errors
+    /// What `vsg-lab traffic report` says.
+    pub fn so_far(&self) -> Result<Window> {
+        self.lab.settled_traffic(self.clean_ns, clock::now_ns())
+    }
+
     /// Ends the traffic.
     ///
     /// # Errors
@@ -79,7 +89,9 @@ impl<'lab> Load<'lab> {
             let now_ns = clock::now_ns();
             let window = self.lab.traffic(now_ns - NS_PER_S, now_ns)?;
             Ok(is_clean(&window).then_some(()))
-        })
+        })?;
+        self.clean_ns = clock::now_ns();
+        Ok(())
     }
 }
 
