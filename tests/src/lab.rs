@@ -21,6 +21,9 @@ pub const ALONE: &str = "Active with no standby";
 /// What the node beside a redundant active says.
 pub const FOLLOWS: &str = "HA standby";
 
+/// Internal states in which a node that is active by its redundancy state decides nothing.
+const STOPPED: [&str; 2] = ["Other", "HA switchover in progress"];
+
 /// Longest wait for a pair to be redundant again after a fault: a killed node's boot, bulk
 /// synchronisation and the grant, on a loaded machine.
 pub const REDUNDANT_LIMIT: Duration = Duration::from_secs(45);
@@ -258,6 +261,20 @@ impl Lab {
         })
     }
 
+    /// Whether the node says that it leads, and does: one that has stopped, because it was paused
+    /// or has met another active, says that it is active and in no known state.
+    ///
+    /// # Errors
+    /// When `vsg-lab` cannot be started.
+    pub fn leads(&self, node: &str) -> Result<bool> {
+        let text = self.shell(node, &["show system redundancy status"])?.text;
+        let is_active = this_line(&text, "Redundancy state:").as_deref() == Some("Active");
+        Ok(
+            is_active
+                && this_internal_state(&text).is_some_and(|state| !STOPPED.contains(&&*state)),
+        )
+    }
+
     /// The node that leads now.
     ///
     /// # Errors
@@ -265,10 +282,7 @@ impl Lab {
     pub fn active(&self) -> Result<&'static str> {
         let mut leading = Vec::new();
         for node in crate::site::NODES {
-            if self
-                .internal_state(node)?
-                .is_some_and(|state| state.starts_with("Active"))
-            {
+            if self.leads(node)? {
                 leading.push(node);
             }
         }
@@ -428,6 +442,11 @@ impl Drop for Lab {
 
 /// The *Internal state* in the block of this supervisor.
 fn this_internal_state(text: &str) -> Option<String> {
+    this_line(text, "Internal state:")
+}
+
+/// What follows `label` in the block of this supervisor.
+fn this_line(text: &str, label: &str) -> Option<String> {
     let block = text
         .split("This supervisor")
         .nth(1)?
@@ -435,7 +454,7 @@ fn this_internal_state(text: &str) -> Option<String> {
         .next()?;
     let line = block
         .lines()
-        .find_map(|line| line.trim().strip_prefix("Internal state:"))?;
+        .find_map(|line| line.trim().strip_prefix(label))?;
     Some(line.trim().to_owned())
 }
 

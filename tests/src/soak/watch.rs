@@ -70,11 +70,11 @@ struct Look {
 impl Look {
     fn at(lab: &Lab, node: &str) -> Self {
         let asked_ns = clock::now_ns();
-        let state = lab.internal_state(node).ok().flatten();
+        let is_active = lab.leads(node).unwrap_or(false);
         Self {
             asked_ns,
             answered_ns: clock::now_ns(),
-            is_active: state.is_some_and(|state| state.starts_with("Active")),
+            is_active,
         }
     }
 }

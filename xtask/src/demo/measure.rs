@@ -65,10 +65,7 @@ pub(crate) fn repetition(lab: &Lab, step: Step) -> Result<Sample> {
         active
     };
     wait::until(&format!("{expected} leads"), TAKEOVER_LIMIT, || {
-        let leads = lab
-            .internal_state(expected)?
-            .is_some_and(|state| state.starts_with("Active"));
-        Ok(leads.then_some(()))
+        Ok(lab.leads(expected)?.then_some(()))
     })?;
     step.mend(lab, active)?;
     let survivor = lab.await_redundant()?;
