@@ -1,11 +1,153 @@
 //! What goes wrong, at random.
+//!
+//! | class of faults | module |
+//! |---|---|
+//! | cuts, flaps, loss, damage, strangers' datagrams | `network` |
+//! | deaths, stops, pauses, loss of power | `process` |
+//! | full, failing, slow, damaged disks; drift, wall clock | `disk` |
+//! | rollback, clone, replacement, wrong role or pair | `identity` |
+//! | what operators do, load | `commands` |
 
-use model::ServiceName;
-use node::node::NodeInput;
+mod commands;
+mod disk;
+mod identity;
+mod network;
+mod process;
+
+use model::{NodeKey, ServiceName};
 use rand::Rng;
 
-use crate::network::{CONTROL, LINKS, vem_stream};
+use crate::clock::TRUE_RATE;
 use crate::world::{Event, MS, World};
+
+pub(crate) use identity::{end_clone, pair, role};
+pub(crate) use process::pause;
+
+/// A class of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(
+    missing_docs,
+    reason = "the names say it; each has its function in a submodule"
+)]
+pub enum FaultClass {
+    CutLink,
+    CutAllLinks,
+    CutOneWay,
+    CutSubset,
+    IsolateNode,
+    CutService,
+    CutForGood,
+    Flap,
+    BadLink,
+    DamagedDatagrams,
+    HostileDatagrams,
+    KillService,
+    StopService,
+    SlowStart,
+    KillManager,
+    PauseNode,
+    PauseBoth,
+    PauseAlternately,
+    PowerLoss,
+    PowerLossOfBoth,
+    PowerLossAtAStep,
+    KillAgent,
+    DiskFull,
+    DiskFails,
+    DiskStalls,
+    NodeFileFails,
+    BitFlip,
+    ClockDrift,
+    WallClockJump,
+    Rollback,
+    Clone,
+    DiskReplaced,
+    WrongRole,
+    SyncOverload,
+    Switchover,
+    Reload,
+    RoleChange,
+    IntervalChange,
+    PairIdChange,
+    ForceActive,
+    ConflictPolicy,
+}
+
+use FaultClass as Class;
+
+impl FaultClass {
+    /// Each with its weight in the draw.
+    pub const WEIGHTS: [(Self, u32); 41] = [
+        (Class::CutLink, 8),
+        (Class::CutAllLinks, 7),
+        (Class::CutOneWay, 6),
+        (Class::CutSubset, 6),
+        (Class::IsolateNode, 6),
+        (Class::CutService, 5),
+        (Class::CutForGood, 2),
+        (Class::Flap, 6),
+        (Class::BadLink, 6),
+        (Class::DamagedDatagrams, 3),
+        (Class::HostileDatagrams, 3),
+        (Class::KillService, 9),
+        (Class::StopService, 6),
+        (Class::SlowStart, 4),
+        (Class::KillManager, 6),
+        (Class::PauseNode, 10),
+        (Class::PauseBoth, 4),
+        (Class::PauseAlternately, 4),
+        (Class::PowerLoss, 8),
+        (Class::PowerLossOfBoth, 3),
+        (Class::PowerLossAtAStep, 10),
+        (Class::KillAgent, 5),
+        (Class::DiskFull, 3),
+        (Class::DiskFails, 3),
+        (Class::DiskStalls, 5),
+        (Class::NodeFileFails, 3),
+        (Class::BitFlip, 2),
+        (Class::ClockDrift, 4),
+        (Class::WallClockJump, 2),
+        (Class::Rollback, 4),
+        (Class::Clone, 3),
+        (Class::DiskReplaced, 3),
+        (Class::WrongRole, 3),
+        (Class::SyncOverload, 3),
+        (Class::Switchover, 10),
+        (Class::Reload, 5),
+        (Class::RoleChange, 3),
+        (Class::IntervalChange, 4),
+        (Class::PairIdChange, 2),
+        (Class::ForceActive, 3),
+        (Class::ConflictPolicy, 0),
+    ];
+
+    /// All of them.
+    pub const ALL: [Self; Self::WEIGHTS.len()] = {
+        let mut all = [Class::CutLink; Self::WEIGHTS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = Self::WEIGHTS[index].0;
+            index += 1;
+        }
+        all
+    };
+
+    /// It cuts paths.
+    const fn is_partition(self) -> bool {
+        matches!(
+            self,
+            Class::CutLink
+                | Class::CutAllLinks
+                | Class::CutOneWay
+                | Class::CutSubset
+                | Class::IsolateNode
+                | Class::CutService
+                | Class::CutForGood
+                | Class::Flap
+        )
+    }
+}
 
 /// How a lasting fault ends.
 #[derive(Clone, Copy, Debug)]
@@ -17,19 +159,71 @@ pub enum Undo {
         /// Which direction.
         direction: usize,
     },
-    /// A service path mends.
+    /// A direction of a service path mends.
     Service {
         /// Which host.
         host: usize,
-        /// Which node.
+        /// Which gateway.
         node: usize,
+        /// Which direction.
+        direction: usize,
     },
-    /// A disk is fast again.
+    /// All HA links are cut, or mend, so many times more.
+    Flap {
+        /// Changes to come.
+        left: u32,
+        /// Between two, in nanoseconds.
+        every: u64,
+    },
+    /// A disk is fast and has room again.
     Disk {
         /// Whose.
         node: usize,
     },
+    /// A clock runs true again.
+    Clock {
+        /// Whose: a machine, or 3 and more for the hosts.
+        whose: usize,
+    },
+    /// Processes start as fast as ever.
+    Start {
+        /// Whose.
+        node: usize,
+    },
+    /// A stopped process goes on.
+    Service1 {
+        /// Whose.
+        node: usize,
+        /// That start of it.
+        boot: u64,
+        /// Which.
+        service: ServiceName,
+    },
+    /// A machine is set back to its image of earlier.
+    Rollback {
+        /// Which.
+        node: usize,
+    },
+    /// One of the clone and its original goes.
+    Clone,
+    /// A machine gets its own role and pair back.
+    Role {
+        /// Which.
+        node: usize,
+    },
+    /// The next pause of alternating ones.
+    Pause {
+        /// Which machine.
+        node: usize,
+        /// Pauses to come.
+        left: u32,
+        /// How long, in nanoseconds.
+        length: u64,
+    },
 }
+
+/// A draw may meet a fault that cannot happen now; then another is drawn, so many times.
+const DRAWS: u32 = 8;
 
 /// Injects one fault and schedules the next.
 pub fn inject(world: &mut World) {
@@ -39,242 +233,160 @@ pub fn inject(world: &mut World) {
     let mean = world.fault_pause_ns;
     let pause = world.random(mean / 6, mean * 11 / 6);
     world.after(pause, Event::Fault);
-    world.outcome.faults += 1;
-    let node = world.rng.random_range(0..2_usize);
-    match world.rng.random_range(0..100_u32) {
-        0..10 => cut_link(world),
-        10..18 => cut_all_links(world),
-        18..24 => isolate(world, node),
-        24..30 => cut_service(world, node),
-        30..38 => bad_link(world),
-        38..46 => lose_power(world, node),
-        46..48 => {
-            lose_power(world, 0);
-            lose_power(world, 1);
+    for _ in 0..DRAWS {
+        let class = draw(world);
+        if strike(world, class) {
+            return;
         }
-        48..53 => {
-            world.trace.line(
-                world.now,
-                format_args!("FAULT System Manager of {node} killed"),
-            );
-            if world.machines[node].is_awake() {
-                world.kill_system_manager(node);
-            }
-        }
-        53..67 => kill_service(world, node),
-        67..82 => pause_node(world, node),
-        82..86 => {
-            pause_node(world, 0);
-            pause_node(world, 1);
-        }
-        86..92 => {
-            let host = world.rng.random_range(0..world.hosts.len());
-            world
-                .trace
-                .line(world.now, format_args!("FAULT agent of host {host} killed"));
-            world.kill_agent(host);
-        }
-        92..95 => failing_disk(world, node),
-        _ => slow_disk(world, node),
     }
 }
 
-/// From 50 ms to 20 s, short ones as likely as long ones.
+fn draw(world: &mut World) -> FaultClass {
+    let total: u32 = FaultClass::WEIGHTS.iter().map(|(_, weight)| weight).sum();
+    let mut left = world.rng.random_range(0..total);
+    for (class, weight) in FaultClass::WEIGHTS {
+        if left < weight {
+            return class;
+        }
+        left -= weight;
+    }
+    FaultClass::CutLink
+}
+
+/// Injects a fault of this class; false if there can be none at the moment.
+pub fn strike(world: &mut World, class: FaultClass) -> bool {
+    let node = world.rng.random_range(0..2_usize);
+    let lasts = match class {
+        Class::CutLink => network::cut_link(world),
+        Class::CutAllLinks => network::cut_all_links(world, false),
+        Class::CutOneWay => network::cut_all_links(world, true),
+        Class::CutSubset => network::cut_subset(world),
+        Class::IsolateNode => network::isolate(world, node),
+        Class::CutService => network::cut_service(world, node),
+        Class::CutForGood => network::cut_for_good(world),
+        Class::Flap => network::flap(world),
+        Class::BadLink => network::bad_link(world),
+        Class::DamagedDatagrams => network::damage(world),
+        Class::HostileDatagrams => network::throw(world, node),
+        Class::KillService => process::kill_service(world, node),
+        Class::StopService => process::stop_service(world, node),
+        Class::SlowStart => process::slow_start(world, node),
+        Class::KillManager => process::kill_manager(world, node),
+        Class::PauseNode => process::pause_one(world, node),
+        Class::PauseBoth => process::pause_both(world),
+        Class::PauseAlternately => process::pause_alternately(world, node),
+        Class::PowerLoss => process::lose_power(world, node),
+        Class::PowerLossOfBoth => {
+            let first = process::lose_power(world, 0);
+            first.or(process::lose_power(world, 1))
+        }
+        Class::PowerLossAtAStep => process::lose_power_at_a_step(world, node),
+        Class::KillAgent => process::kill_agent(world),
+        Class::DiskFull => disk::full(world, node),
+        Class::DiskFails => disk::fails(world, node),
+        Class::DiskStalls => disk::stalls(world, node),
+        Class::NodeFileFails => disk::node_file_fails(world, node),
+        Class::BitFlip => disk::flip(world, node),
+        Class::ClockDrift => disk::drift(world),
+        Class::WallClockJump => disk::wall_clock_jumps(world, node),
+        Class::Rollback => identity::roll_back(world, node),
+        Class::Clone => identity::clone(world, node),
+        Class::DiskReplaced => identity::replace_disk(world, node),
+        Class::WrongRole => identity::wrong_role(world, node),
+        Class::SyncOverload => commands::overload(world),
+        Class::Switchover => commands::type_in(world, &["system switchover"]),
+        Class::Reload => commands::type_in(world, &["reload", "y"]),
+        Class::RoleChange => commands::change_role(world),
+        Class::IntervalChange => commands::change_interval(world),
+        Class::PairIdChange => commands::change_pair_id(world),
+        Class::ForceActive => commands::force_active(world, node),
+        Class::ConflictPolicy => commands::change_policy(world),
+    };
+    let Some(lasts) = lasts else {
+        return false;
+    };
+    world.outcome.faults += 1;
+    world.outcome.partitions += u64::from(class.is_partition());
+    world.coverage.injected(world.now, class, lasts);
+    true
+}
+
+fn say(world: &World, what: core::fmt::Arguments<'_>) {
+    world.trace.line(world.now, format_args!("FAULT {what}"));
+}
+
+/// From 50 ms to 12 s, short ones as likely as long ones.
 fn lasting(world: &mut World) -> u64 {
     let exponent = world.rng.random_range(0.0..1.0_f64);
-    (50.0 * MS as f64 * 400.0_f64.powf(exponent)) as u64
-}
-
-fn cut(world: &mut World, link: usize, direction: usize, length: u64) {
-    world.net.links[link][direction].cut = true;
-    world.after(length, Event::FaultEnds(Undo::Link { link, direction }));
-    world.check_later(CONTROL);
-    world.check_later(crate::network::BULK);
-}
-
-fn cut_link(world: &mut World) {
-    world.outcome.partitions += 1;
-    let link = world.rng.random_range(0..LINKS);
-    let length = lasting(world);
-    let directions = world.rng.random_range(1..4_u32);
-    world.trace.line(
-        world.now,
-        format_args!("FAULT link {link} cut {directions:#04b}"),
-    );
-    for direction in 0..2 {
-        if directions & (1 << direction) != 0 {
-            cut(world, link, direction, length);
-        }
-    }
-}
-
-fn cut_all_links(world: &mut World) {
-    world.outcome.partitions += 1;
-    let length = lasting(world);
-    let directions = world.rng.random_range(1..4_u32);
-    world.trace.line(
-        world.now,
-        format_args!("FAULT all links cut {directions:#04b}"),
-    );
-    for link in 0..LINKS {
-        for direction in 0..2 {
-            if directions & (1 << direction) != 0 {
-                let more = world.random(0, 300 * MS);
-                cut(world, link, direction, length + more);
-            }
-        }
-    }
-}
-
-fn cut_path(world: &mut World, host: usize, node: usize, length: u64) {
-    for direction in &mut world.net.service[host][node] {
-        direction.cut = true;
-    }
-    world.after(length, Event::FaultEnds(Undo::Service { host, node }));
-    world.check_later(vem_stream(host, node));
-}
-
-fn isolate(world: &mut World, node: usize) {
-    world.outcome.partitions += 1;
-    let length = lasting(world);
-    world
-        .trace
-        .line(world.now, format_args!("FAULT node {node} isolated"));
-    for link in 0..LINKS {
-        cut(world, link, 0, length);
-        cut(world, link, 1, length);
-    }
-    for host in 0..world.hosts.len() {
-        cut_path(world, host, node, length);
-    }
-}
-
-fn cut_service(world: &mut World, node: usize) {
-    world.outcome.partitions += 1;
-    let host = world.rng.random_range(0..world.hosts.len());
-    let length = lasting(world);
-    world.trace.line(
-        world.now,
-        format_args!("FAULT host {host} and node {node} cut"),
-    );
-    cut_path(world, host, node, length);
-}
-
-fn bad_link(world: &mut World) {
-    let link = world.rng.random_range(0..LINKS);
-    let loss = world.rng.random_range(0.0..0.7);
-    let doubled = world.rng.random_range(0.0..0.3);
-    let jitter_ns = world.random(0, 80 * MS);
-    let length = lasting(world);
-    world
-        .trace
-        .line(world.now, format_args!("FAULT link {link} loses {loss:.2}"));
-    for direction in 0..2 {
-        let known = &mut world.net.links[link][direction];
-        known.loss = loss;
-        known.doubled = doubled;
-        known.jitter_ns = jitter_ns;
-        world.after(length, Event::FaultEnds(Undo::Link { link, direction }));
-    }
-}
-
-fn lose_power(world: &mut World, node: usize) {
-    if world.machines[node].node.is_none() {
-        return;
-    }
-    world
-        .trace
-        .line(world.now, format_args!("FAULT node {node} loses power"));
-    world.machines[node].lose_power(&mut world.rng);
-    world.node_ended(node);
-    let off = lasting(world);
-    world.after(off + 500 * MS, Event::NodeBoot { node });
-}
-
-fn kill_service(world: &mut World, node: usize) {
-    let service = ServiceName::ALL[world.rng.random_range(0..ServiceName::ALL.len())];
-    if world.machines[node].is_awake() {
-        world.trace.line(
-            world.now,
-            format_args!("FAULT {service} of node {node} killed"),
-        );
-        world.feed(node, NodeInput::Kill { service });
-    }
-}
-
-fn pause_node(world: &mut World, node: usize) {
-    // From 10 ms to 60 s, short ones as likely as long ones.
-    let exponent = world.rng.random_range(0.0..1.0_f64);
-    let length = (10.0 * MS as f64 * 6000.0_f64.powf(exponent)) as u64;
-    let machine = &mut world.machines[node];
-    if !machine.is_awake() {
-        return;
-    }
-    let until = world.now + length;
-    machine.paused_until = Some(until);
-    let boot = machine.boot;
-    world.trace.line(
-        world.now,
-        format_args!("FAULT node {node} stopped for {} ms", length / MS),
-    );
-    world.schedule(until, Event::Resume { node, boot });
-}
-
-fn slow_disk(world: &mut World, node: usize) {
-    let slow = world.random(5 * MS, 3000 * MS);
-    world.trace.line(
-        world.now,
-        format_args!("FAULT disk of {node} takes {} ms", slow / MS),
-    );
-    world.machines[node].disk_ns = slow;
-    let length = lasting(world);
-    world.after(length, Event::FaultEnds(Undo::Disk { node }));
-}
-
-/// Writes of the node file fail for a while; the store's disk is another one.
-fn failing_disk(world: &mut World, node: usize) {
-    world.trace.line(
-        world.now,
-        format_args!("FAULT node file of {node} cannot be written"),
-    );
-    world.machines[node].node_file_fails = true;
-    let length = lasting(world);
-    world.after(length, Event::FaultEnds(Undo::Disk { node }));
+    (50.0 * MS as f64 * 240.0_f64.powf(exponent)) as u64
 }
 
 /// One lasting fault ends.
 pub fn end(world: &mut World, undo: Undo) {
     match undo {
         Undo::Link { link, direction } => {
-            world.net.links[link][direction] = crate::network::Direction::default();
+            let direction = &mut world.net.links[link][direction];
+            if !direction.permanent {
+                *direction = crate::network::Direction::default();
+            }
         }
-        Undo::Service { host, node } => {
-            world.net.service[host][node] = crate::network::Path::default();
+        Undo::Service {
+            host,
+            node,
+            direction,
+        } => {
+            let direction = &mut world.net.service[host][node][direction];
+            if !direction.permanent {
+                *direction = crate::network::Direction::default();
+            }
         }
-        Undo::Disk { node } => {
-            world.machines[node].disk_ns = MS;
-            world.machines[node].node_file_fails = false;
+        Undo::Flap { left, every } => network::flap_again(world, left, every),
+        Undo::Disk { node } => disk::mend(world, node),
+        Undo::Clock { whose } => disk::set_rate(world, whose, TRUE_RATE),
+        Undo::Start { node } => world.machines[node].slow_start_ns = 0,
+        Undo::Service1 {
+            node,
+            boot,
+            service,
+        } => process::go_on(world, node, boot, service),
+        Undo::Rollback { node } => identity::rolled_back(world, node),
+        Undo::Clone => end_clone(world),
+        Undo::Role { node } => identity::right_role(world, node),
+        Undo::Pause { node, left, length } => {
+            process::pause_again(world, node, left, length);
         }
     }
 }
 
-/// All faults end: paths mend, disks are fast, whoever is stopped resumes, whoever is off starts.
+/// All faults end: paths mend, disks are fast, whoever is stopped resumes, whoever is off starts,
+/// roles and pair are what they were.
 pub fn end_all(world: &mut World) {
     world.net.heal();
+    end_clone(world);
     for node in 0..2 {
-        world.machines[node].disk_ns = MS;
-        world.machines[node].node_file_fails = false;
+        disk::mend(world, node);
+        disk::set_rate(world, node, TRUE_RATE);
+        world.machines[node].slow_start_ns = 0;
+        world.machines[node].dies_after = None;
         let boot = world.machines[node].boot;
         if world.machines[node].paused_until.is_some() {
             world.machines[node].paused_until = Some(world.now);
             world.after(0, Event::Resume { node, boot });
         }
+        for service in ServiceName::ALL {
+            process::go_on(world, node, boot, service);
+        }
+        identity::right_role(world, node);
         if world.machines[node].node.is_none() {
             world.after(500 * MS, Event::NodeBoot { node });
         }
     }
     for host in 0..world.hosts.len() {
+        disk::set_rate(world, 3 + host, TRUE_RATE);
         world.hosts[host].decided = 0;
         world.after(500 * MS, Event::HostBoot { host });
     }
 }
+
+/// Identities of the machines.
+pub(crate) const KEYS: [NodeKey; 2] = [NodeKey([0xa0; 32]), NodeKey([0xb0; 32])];

@@ -10,6 +10,8 @@ use vem::{
 };
 use wire::vem::Fenced;
 
+use crate::clock::Clock;
+
 /// The kernel's entry of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -34,8 +36,8 @@ pub struct Host {
     pub durable: Fenced,
     /// The highest epoch that the agent ever let its gateways know of.
     pub told: Epoch,
-    /// What its clock shows more than the world's.
-    pub clock_offset_ns: u64,
+    /// Its monotonic clock.
+    pub clock: Clock,
     /// The next tick that is scheduled.
     pub tick_at: Option<u64>,
     /// Entries.
@@ -44,6 +46,8 @@ pub struct Host {
     pub pool: BTreeMap<SlotId, Flow>,
     /// Flows decided by a gateway since the last look.
     pub decided: u64,
+    /// Of its port: the first host's fails closed, the second's open, and so on.
+    pub fail_mode: FailMode,
     next_slot: u32,
     next_port: u16,
 }
@@ -54,18 +58,23 @@ const ENTRIES_MAX: usize = 40;
 impl Host {
     /// A host without an agent.
     #[must_use]
-    pub fn new(index: usize, clock_offset_ns: u64) -> Self {
+    pub fn new(index: usize, clock: Clock) -> Self {
         Self {
             key: model::NodeKey([0x40 + index as u8; 32]),
             agent: None,
             boot: 0,
             durable: Fenced::default(),
             told: Epoch::default(),
-            clock_offset_ns,
+            clock,
             tick_at: None,
             kernel: BTreeMap::new(),
             pool: BTreeMap::new(),
             decided: 0,
+            fail_mode: if index.is_multiple_of(2) {
+                FailMode::Close
+            } else {
+                FailMode::Open
+            },
             next_slot: 0,
             next_port: 1024,
         }
@@ -73,14 +82,14 @@ impl Host {
 
     /// Its clock.
     #[must_use]
-    pub const fn clock(&self, now: u64) -> Time {
-        Time(now + self.clock_offset_ns)
+    pub fn clock(&self, now: u64) -> Time {
+        self.clock.read(now)
     }
 
     /// The world's time of one of its deadlines.
     #[must_use]
-    pub const fn world_time(&self, deadline: Time) -> u64 {
-        deadline.0.saturating_sub(self.clock_offset_ns)
+    pub fn world_time(&self, deadline: Time) -> u64 {
+        self.clock.world_time(deadline)
     }
 
     /// Starts the agent.
@@ -92,7 +101,7 @@ impl Host {
             ports: vec![PortSettings {
                 name: "web".to_owned(),
                 profile: "web@root".to_owned(),
-                fail_mode: FailMode::Close,
+                fail_mode: self.fail_mode,
             }],
             gateways: 2,
         };

@@ -1,15 +1,18 @@
 //! One gateway's machine: its disks, its clock, its guardian, and the node that runs on it.
 
-use model::{Epoch, Incarnation, NodeKey, Time};
+use model::{Epoch, Incarnation, Lsn, NodeKey, Time};
 use node::node::{Disks, Node, Storages};
 use pss::StorageError;
 use pss::storage::{MemoryDisk, MemoryStorage};
 use rand::Rng;
 use rand::rngs::StdRng;
 use redundancy::NodeRecord;
-use wire::heartbeat::{Gasp, State};
+use wire::heartbeat::State;
 
+use crate::clock::Clock;
+use crate::coverage::Shown;
 use crate::network::LINKS;
+use crate::wire_path::WirePath;
 
 /// The disks as a node opens them.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,17 @@ pub struct Platters {
     pub persistent: MemoryDisk,
     /// A tmpfs.
     pub volatile: MemoryDisk,
+}
+
+impl Platters {
+    /// Other disks with the bytes that a loss of power now would leave.
+    #[must_use]
+    pub fn after_power_loss(&self) -> Self {
+        Self {
+            persistent: self.persistent.durable_copy(),
+            volatile: MemoryDisk::new(),
+        }
+    }
 }
 
 impl Disks for Platters {
@@ -32,6 +46,8 @@ impl Disks for Platters {
 /// See the module.
 #[derive(Debug)]
 pub struct Machine {
+    /// Which gateway of the pair it is: 0 the primary's machine, 1 the secondary's.
+    pub slot: usize,
     /// Identity.
     pub key: NodeKey,
     /// The peer's identity.
@@ -46,8 +62,10 @@ pub struct Machine {
     pub record: NodeRecord,
     /// Writes of it under way, oldest first.
     pub writes: Vec<(u64, NodeRecord)>,
-    /// What its clock shows more than the world's, in nanoseconds.
-    pub clock_offset_ns: u64,
+    /// Its monotonic clock.
+    pub clock: Clock,
+    /// What its wall clock shows, in seconds since 1970, when the world begins.
+    pub wall_s: u64,
     /// All its processes are stopped until then.
     pub paused_until: Option<u64>,
     /// The next tick that is scheduled.
@@ -56,14 +74,16 @@ pub struct Machine {
     pub bulk_listens: bool,
     /// Its `vem_mgr` can be connected to.
     pub vems_listen: bool,
-    /// What the guardian would send.
-    pub sealed: Option<Gasp>,
+    /// What protects its datagrams, and what the guardian would send.
+    pub wire: WirePath,
     /// Numbers of processes.
     pub next_pid: u32,
-    /// Keys of heartbeats that it knows, newest last.
-    pub heartbeat_keys: Vec<u64>,
     /// What its last heartbeat said.
     pub said: Option<State>,
+    /// The state it was last seen in.
+    pub shown: Shown,
+    /// The commit of its active that it last said is durable here, by the active's epoch.
+    pub acked: Option<(Epoch, Lsn)>,
     /// Parts of being stable that it lacked before this turn.
     pub lacked: usize,
     /// When it was last a stable standby.
@@ -74,6 +94,14 @@ pub struct Machine {
     pub disk_ns: u64,
     /// Writes of its node file fail.
     pub node_file_fails: bool,
+    /// Starts of its processes take this much longer, in nanoseconds.
+    pub slow_start_ns: u64,
+    /// It loses power after so many more of its outputs have been carried out.
+    pub dies_after: Option<u32>,
+    /// Disks as they once were, which it may be set back to.
+    pub image: Option<(NodeRecord, Platters)>,
+    /// A bit of its store has been inverted, or its disk fails: it may say so.
+    pub damaged: bool,
     /// Since when it has been running without a pause.
     pub up_since: Option<u64>,
 }
@@ -81,8 +109,10 @@ pub struct Machine {
 impl Machine {
     /// A machine that is off, with this node file.
     #[must_use]
-    pub fn new(key: NodeKey, peer: NodeKey, record: NodeRecord, clock_offset_ns: u64) -> Self {
+    pub fn new(slot: usize, keys: [NodeKey; 2], record: NodeRecord, clock: Clock) -> Self {
+        let (key, peer) = (keys[slot], keys[1 - slot]);
         Self {
+            slot,
             key,
             peer,
             node: None,
@@ -90,34 +120,40 @@ impl Machine {
             platters: Platters::default(),
             record,
             writes: Vec::new(),
-            clock_offset_ns,
+            clock,
+            wall_s: 1_700_000_000,
             paused_until: None,
             tick_at: None,
             bulk_listens: false,
             vems_listen: false,
-            sealed: None,
+            wire: WirePath::default(),
             next_pid: 100,
-            heartbeat_keys: Vec::new(),
             said: None,
+            shown: Shown::Off,
+            acked: None,
             lacked: 0,
             stable_at: None,
             acted: Epoch::default(),
             disk_ns: 1_000_000,
             node_file_fails: false,
+            slow_start_ns: 0,
+            dies_after: None,
+            image: None,
+            damaged: false,
             up_since: None,
         }
     }
 
     /// Its clock.
     #[must_use]
-    pub const fn clock(&self, now: u64) -> Time {
-        Time(now + self.clock_offset_ns)
+    pub fn clock(&self, now: u64) -> Time {
+        self.clock.read(now)
     }
 
     /// The world's time of one of its deadlines.
     #[must_use]
-    pub const fn world_time(&self, deadline: Time) -> u64 {
-        deadline.0.saturating_sub(self.clock_offset_ns)
+    pub fn world_time(&self, deadline: Time) -> u64 {
+        self.clock.world_time(deadline)
     }
 
     /// It runs and is not stopped.
@@ -126,15 +162,26 @@ impl Machine {
         self.node.is_some() && self.paused_until.is_none()
     }
 
+    /// Its role and pair are those it is meant to have.
+    #[must_use]
+    pub fn is_paired_rightly(&self) -> bool {
+        let record = match &self.node {
+            Some(running) => running.supervisor().record(),
+            None => &self.record,
+        };
+        record.role == crate::faults::role(self.slot) && record.pair == crate::faults::pair()
+    }
+
     /// The node's processes have ended. Of the writes under way some prefix has happened.
     pub fn stop(&mut self, rng: &mut StdRng) {
         self.node = None;
         self.paused_until = None;
         self.bulk_listens = false;
         self.vems_listen = false;
-        self.sealed = None;
-        self.heartbeat_keys.clear();
+        self.wire = WirePath::default();
+        self.dies_after = None;
         self.said = None;
+        self.acked = None;
         self.stable_at = None;
         self.up_since = None;
         let happened = rng.random_range(0..=self.writes.len());

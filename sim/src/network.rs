@@ -20,6 +20,8 @@ pub const LINKS: usize = 2;
 pub struct Direction {
     /// Nothing passes.
     pub cut: bool,
+    /// The cut stays until all faults end.
+    pub permanent: bool,
     /// Share of datagrams lost.
     pub loss: f64,
     /// Least delay, in nanoseconds.
@@ -28,16 +30,20 @@ pub struct Direction {
     pub jitter_ns: u64,
     /// Share of datagrams that arrive twice.
     pub doubled: f64,
+    /// Share of datagrams of which a bit is inverted.
+    pub damaged: f64,
 }
 
 impl Default for Direction {
     fn default() -> Self {
         Self {
             cut: false,
+            permanent: false,
             loss: 0.0,
             delay_ns: 100_000,
             jitter_ns: 100_000,
             doubled: 0.0,
+            damaged: 0.0,
         }
     }
 }
@@ -134,6 +140,8 @@ pub struct Network {
     pub service: Vec<[Path; 2]>,
     /// Connections: control, bulk, then two for each host.
     pub streams: Vec<Stream>,
+    /// Which machine answers at each gateway's addresses: a clone may take them.
+    pub at: [usize; 2],
 }
 
 /// Index of the control connection.
@@ -164,6 +172,7 @@ impl Network {
             links: Default::default(),
             service: vec![Default::default(); hosts],
             streams,
+            at: [0, 1],
         }
     }
 
@@ -193,7 +202,9 @@ impl Network {
     /// Every HA link passes both ways and loses nothing.
     #[must_use]
     pub fn links_are_healthy(&self) -> bool {
-        let fine = |d: &Direction| !d.cut && d.loss == 0.0 && d.delay_ns + d.jitter_ns < 5_000_000;
-        self.links.iter().all(|path| path.iter().all(fine))
+        let fine = |d: &Direction| {
+            !d.cut && d.loss == 0.0 && d.damaged == 0.0 && d.delay_ns + d.jitter_ns < 5_000_000
+        };
+        self.at == [0, 1] && self.links.iter().all(|path| path.iter().all(fine))
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use node::service::SessionId;
-use rand::Rng;
 use wire::checkpoint::Acknowledgement;
 use wire::console::ToShell;
 
@@ -25,6 +24,7 @@ struct Session {
     lines: VecDeque<String>,
     output: String,
     failed: bool,
+    since: u64,
     /// How far the last change went.
     reached: Option<Acknowledgement>,
 }
@@ -36,6 +36,8 @@ pub struct Operator {
     sessions: u64,
     changes: u32,
     set_up: bool,
+    last_read: String,
+    last_reached: Option<Acknowledgement>,
 }
 
 /// Permits everything, so that verdicts differ from the fail mode's.
@@ -66,6 +68,12 @@ impl Operator {
         }
     }
 
+    /// Since when a session is open, if one is.
+    #[must_use]
+    pub fn open_since(&self) -> Option<u64> {
+        self.session.as_ref().map(|session| session.since)
+    }
+
     /// A change at that node was answered. Gives its number if it is one that is followed.
     fn answered(&mut self, node: usize, reached: Acknowledgement) -> Option<u32> {
         let session = self.session.as_mut().filter(|open| open.node == node)?;
@@ -76,7 +84,7 @@ impl Operator {
         }
     }
 
-    fn begin(&mut self, node: usize, task: Task, lines: &[&str]) -> SessionId {
+    fn begin(&mut self, now: u64, node: usize, task: Task, lines: &[&str]) -> SessionId {
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
@@ -88,6 +96,7 @@ impl Operator {
             lines,
             output,
             failed: false,
+            since: now,
             reached: None,
         });
         session
@@ -96,53 +105,80 @@ impl Operator {
 
 impl World {
     pub(crate) fn operate(&mut self) {
-        let pause = self.random(2 * S, 12 * S);
-        self.after(pause, Event::Operate);
-        let acting = |node: &usize| {
-            let machine = &self.machines[*node];
-            machine
-                .node
-                .as_ref()
-                .is_some_and(|running| running.acting().is_some())
-        };
-        // One session at a time; it ends by its answers, or with its node.
-        if self.operator.session.is_some() {
+        if self.scripted {
             return;
         }
-        let Some(node) = (0..2).find(acting) else {
-            return;
-        };
-        let draw: f64 = self.rng.random();
-        let change = format!("zone z{}", self.operator.changes + 1);
-        let session = if !self.operator.set_up {
-            self.operator.begin(node, Task::Setup, &SETUP)
-        } else if draw < 0.75 || !self.chaos {
-            self.operator.changes += 1;
-            let task = Task::Change(self.operator.changes);
-            self.operator.begin(node, task, &["configure", &change])
-        } else if draw < 0.78 {
-            self.outcome.faults += 1;
-            self.operator.begin(node, Task::Other, &["reload", "y"])
-        } else if draw < 0.92 {
-            self.outcome.faults += 1;
-            self.operator
-                .begin(node, Task::Other, &["system switchover"])
-        } else {
-            let line = ["interval 100", "interval 20", "interval 500"][self.rng.random_range(0..3)];
-            let line = format!("system redundancy heartbeat {line}");
-            self.operator
-                .begin(node, Task::Other, &["configure", &line])
-        };
+        let pause = self.random(500 * MS, 5 * S);
+        self.after(pause, Event::Operate);
+        if let Some(node) = (0..2).find(|node| self.acts_now(*node)) {
+            self.set_up_or_change(node);
+        }
+    }
+
+    /// One session at a time; it ends by its answers, or with its node.
+    fn set_up_or_change(&mut self, node: usize) -> bool {
+        if self.operator.session.is_some() {
+            return false;
+        }
+        if !self.operator.set_up {
+            return self.open_session(node, Task::Setup, &SETUP);
+        }
+        self.operator.changes += 1;
+        let change = self.operator.changes;
+        let line = format!("zone z{change}");
+        self.open_session(node, Task::Change(change), &["configure", &line])
+    }
+
+    /// Types lines at a gateway; false if someone is typing already.
+    pub(crate) fn type_at(&mut self, node: usize, lines: &[&str]) -> bool {
+        self.open_session(node, Task::Other, lines)
+    }
+
+    fn open_session(&mut self, node: usize, task: Task, lines: &[&str]) -> bool {
+        if self.operator.session.is_some() || self.machines[node].node.is_none() {
+            return false;
+        }
+        let session = self.operator.begin(self.now, node, task, lines);
         let boot = self.machines[node].boot;
-        self.after(
-            MS,
-            Event::ShellSays {
-                node,
-                boot,
-                session,
-                line: None,
-            },
-        );
+        let event = Event::ShellSays {
+            node,
+            boot,
+            session,
+            line: None,
+        };
+        self.after(MS, event);
+        true
+    }
+
+    /// Somebody's session, if one is open.
+    pub(crate) fn typing(&self) -> Option<u64> {
+        self.operator.open_since()
+    }
+
+    /// What the last session that ended by itself read.
+    pub(crate) fn last_read(&self) -> &str {
+        &self.operator.last_read
+    }
+
+    /// How far the last session's change went.
+    pub(crate) const fn last_reached(&self) -> Option<Acknowledgement> {
+        self.operator.last_reached
+    }
+
+    /// Begins a change at a node; gives its number.
+    pub(crate) fn commit_at(&mut self, node: usize) -> Option<u32> {
+        self.operator.changes += 1;
+        let change = self.operator.changes;
+        let line = format!("zone z{change}");
+        let lines = ["configure", &line];
+        self.open_session(node, Task::Change(change), &lines)
+            .then_some(change)
+    }
+
+    /// The running configurations in the archives of conflicts, wherever they are; nothing while
+    /// there is no such archive.
+    pub(crate) fn archives(&self) -> Option<Vec<String>> {
+        None
     }
 
     /// The running configuration in a node's store.
@@ -158,13 +194,20 @@ impl World {
         let running = self.running(node);
         // An answer that came too late for an earlier session is not this change's.
         let is_ours = |change: &u32| running.contains(&format!("zone z{change}@root\n"));
-        let change = change.filter(|_| reached == Acknowledgement::Replicated);
-        if let Some(change) = change.filter(is_ours) {
-            let [first, second] = &self.machines;
-            let (first, second) = (first.durable_running(), second.durable_running());
-            let result = self.watch.s5.acknowledged(change, [&first, &second]);
-            self.insist(result);
-        }
+        let Some(change) = change.filter(is_ours) else {
+            return;
+        };
+        let durable = self.machines[node].durable_running();
+        let result = match reached {
+            Acknowledgement::Replicated => {
+                let peer = self.net.at[1 - self.machines[node].slot];
+                let peers = self.machines[peer].durable_running();
+                self.watch.s5.replicated(change, [&durable, &peers])
+            }
+            Acknowledgement::Local => self.watch.s5.local(change, &durable),
+            Acknowledgement::Volatile => Ok(()),
+        };
+        self.insist(result);
     }
 
     pub(crate) fn shell_says(&mut self, node: usize, session: SessionId, message: ToShell) {
@@ -219,6 +262,7 @@ impl World {
                 if done.failed { "failed" } else { "done" }
             ),
         );
+        (self.operator.last_read, self.operator.last_reached) = (done.output, done.reached);
         match done.task {
             Task::Setup => self.operator.set_up |= !done.failed,
             Task::Change(_) | Task::Other => {}

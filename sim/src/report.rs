@@ -1,11 +1,15 @@
 //! The figures of many runs.
 
+use core::fmt;
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
+use crate::coverage;
 use crate::world::Outcome;
 
-/// What `--json` writes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What many runs did.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Runs made.
     pub seeds: u64,
@@ -19,26 +23,36 @@ pub struct Report {
     pub faults: u64,
     /// Of them, cuts of paths.
     pub partitions: u64,
-    /// Configuration changes acknowledged as replicated, all of them found at the end.
+    /// Configuration changes acknowledged as replicated.
     pub replicated_changes: u64,
     /// Flows decided by a gateway.
     pub flows_decided: u64,
     /// Real time that it took.
     pub seconds: f64,
-    /// Seeds that failed, with the invariant; at most [`FAILURES_MAX`].
-    pub failures: Vec<Failure>,
+    /// Of each run: faults, and role changes after the first.
+    density: Vec<(u64, u64)>,
+    met: BTreeSet<(u8, u8, u8)>,
 }
 
-/// Failures kept in a report; more are only counted.
-pub const FAILURES_MAX: usize = 50;
-
-/// A run that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    /// The seed.
-    pub seed: u64,
-    /// The invariant, and when.
-    pub what: String,
+/// What `--json` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// Runs made.
+    pub seeds: u64,
+    /// Runs in which an invariant failed.
+    pub failed: u64,
+    /// Virtual time of all runs.
+    pub simulated_hours: f64,
+    /// Times that a node began to act.
+    pub role_changes: u64,
+    /// Faults injected.
+    pub faults: u64,
+    /// Of them, cuts of paths.
+    pub partitions: u64,
+    /// Real time that it took.
+    pub seconds: f64,
+    /// Share of the pairs of a change of state and a class of faults that have met.
+    pub transition_fault_coverage: f64,
 }
 
 impl Report {
@@ -51,15 +65,10 @@ impl Report {
         self.partitions += outcome.partitions;
         self.replicated_changes += outcome.replicated;
         self.flows_decided += outcome.decided;
-        if let Some(what) = &outcome.failure {
-            self.failed += 1;
-            if self.failures.len() < FAILURES_MAX {
-                self.failures.push(Failure {
-                    seed: outcome.seed,
-                    what: what.clone(),
-                });
-            }
-        }
+        self.failed += u64::from(outcome.failure.is_some());
+        let changes = outcome.role_changes.saturating_sub(1);
+        self.density.push((outcome.faults, changes));
+        self.met.extend(&outcome.met);
     }
 
     /// Adds the runs of another report.
@@ -72,8 +81,55 @@ impl Report {
         self.partitions += other.partitions;
         self.replicated_changes += other.replicated_changes;
         self.flows_decided += other.flows_decided;
-        self.failures.extend(other.failures);
-        self.failures.sort_by_key(|failure| failure.seed);
-        self.failures.truncate(FAILURES_MAX);
+        self.density.extend(other.density);
+        self.met.extend(other.met);
+    }
+
+    /// The median run's faults, and its role changes, the first (at boot) not counted.
+    #[must_use]
+    pub fn medians(&self) -> (u64, u64) {
+        let median = |pick: &dyn Fn(&(u64, u64)) -> u64| {
+            let mut values: Vec<u64> = self.density.iter().map(pick).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or_default()
+        };
+        (median(&|run| run.0), median(&|run| run.1))
+    }
+
+    /// What `--json` writes.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            seeds: self.seeds,
+            failed: self.failed,
+            simulated_hours: self.simulated_hours,
+            role_changes: self.role_changes,
+            faults: self.faults,
+            partitions: self.partitions,
+            seconds: self.seconds,
+            transition_fault_coverage: self.met.len() as f64 / coverage::universe() as f64,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (faults, changes) = self.medians();
+        write!(
+            f,
+            "{} seeds, {} failed, {:.1} simulated hours, {} role changes (median {changes}), {} \
+             faults (median {faults}; {} partitions), {} replicated changes, {} flows decided, \
+             {:.1} % of transitions × fault classes, {:.1} s",
+            self.seeds,
+            self.failed,
+            self.simulated_hours,
+            self.role_changes,
+            self.faults,
+            self.partitions,
+            self.replicated_changes,
+            self.flows_decided,
+            self.figures().transition_fault_coverage * 100.0,
+            self.seconds
+        )
     }
 }

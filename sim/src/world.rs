@@ -10,25 +10,31 @@ mod nodes;
 mod run;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
-use model::{NodeKey, PairId, Role, ServiceName};
+use model::ServiceName;
 use node::service::SessionId;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redundancy::NodeRecord;
 use serde::Serialize;
-use wire::heartbeat::Datagram;
 use wire::supervision::RedundancyStatus;
 
+use crate::clock::Clock;
+use crate::coverage::Coverage;
+use crate::faults::{KEYS, pair, role};
 use crate::host::Host;
+use crate::invariants::l3_no_lag::NoLag;
 use crate::invariants::s1_one_active_per_epoch::OneActivePerEpoch;
 use crate::invariants::s4_one_active_when_healthy::OneActiveWhenHealthy;
-use crate::invariants::s5_replicated_survives::ReplicatedSurvives;
+use crate::invariants::s5_commits_survive::CommitsSurvive;
+use crate::invariants::s6_flows_survive::FlowsSurvive;
+use crate::invariants::s11_strangers_change_nothing::StrangersChangeNothing;
 use crate::machine::Machine;
 use crate::network::{Network, Payload};
 use crate::operator::Operator;
 use crate::trace::Trace;
+use crate::wire_path::Overheard;
 
 pub use run::{Options, run};
 
@@ -36,6 +42,9 @@ pub use run::{Options, run};
 pub const MS: u64 = 1_000_000;
 /// Nanoseconds of a second.
 pub const S: u64 = 1_000_000_000;
+
+/// Index of a clone's machine, while there is one.
+pub const CLONE: usize = 2;
 
 /// What one run did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,6 +67,8 @@ pub struct Outcome {
     pub decided: u64,
     /// Events handled.
     pub events: u64,
+    /// Changes of state met by classes of faults; see [`crate::coverage`].
+    pub met: BTreeSet<(u8, u8, u8)>,
     /// Hash of everything that happened.
     pub trace_hash: u64,
 }
@@ -93,12 +104,15 @@ pub(crate) enum Event {
         pid: u32,
         work: u64,
     },
+    /// Towards a gateway's address; `sent` tells what the peer really sent from the rest.
     Datagram {
         to: usize,
         link: usize,
-        key: u64,
-        datagram: Box<Datagram>,
+        bytes: Vec<u8>,
+        sent: Option<u64>,
     },
+    /// A clone or its original takes the addresses.
+    Steal,
     StreamUp {
         stream: usize,
         life: u64,
@@ -136,6 +150,7 @@ pub(crate) enum Event {
     },
     NewFlow {
         host: usize,
+        again: bool,
     },
     Fault,
     FaultEnds(crate::faults::Undo),
@@ -176,12 +191,26 @@ impl Ord for Scheduled {
     }
 }
 
+/// What a clock shows at first: some days, or up to two minutes before a counter of 31 or 32 bits
+/// of milliseconds wraps.
+fn starting_ns(rng: &mut StdRng) -> u64 {
+    let before_ns = rng.random_range(0..120 * S);
+    match rng.random_range(0..4_u32) {
+        0 => (1 << 31) * MS - before_ns,
+        1 => (1 << 32) * MS - before_ns,
+        _ => rng.random_range(0..60 * 86_400) * S,
+    }
+}
+
 /// What is remembered for the invariants.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) s1: OneActivePerEpoch,
     pub(crate) s4: OneActiveWhenHealthy,
-    pub(crate) s5: ReplicatedSurvives,
+    pub(crate) s5: CommitsSurvive,
+    pub(crate) s6: FlowsSurvive,
+    pub(crate) s11: StrangersChangeNothing,
+    pub(crate) l3: NoLag,
 }
 
 /// See the module.
@@ -189,8 +218,8 @@ pub(crate) struct Watch {
 pub struct World {
     /// Virtual time, in nanoseconds.
     pub now: u64,
-    /// The gateways' machines: 0 is the primary, 1 the secondary.
-    pub machines: [Machine; 2],
+    /// The gateways' machines: 0 is the primary, 1 the secondary, [`CLONE`] a copy of either.
+    pub machines: Vec<Machine>,
     /// The hosts.
     pub hosts: Vec<Host>,
     /// Between them.
@@ -200,6 +229,16 @@ pub struct World {
     pub(crate) operator: Operator,
     pub(crate) watch: Watch,
     pub(crate) outcome: Outcome,
+    pub(crate) coverage: Coverage,
+    pub(crate) overheard: Overheard,
+    /// What nodes logged, for scripts.
+    pub(crate) logged: Vec<(usize, String, String)>,
+    /// Datagrams sent.
+    pub(crate) sent: u64,
+    /// Seconds by which all wall clocks differ from those of the same seed's other runs.
+    pub(crate) wall_offset_s: u64,
+    /// A script drives it: nobody types but the script.
+    pub(crate) scripted: bool,
     /// Faults are still injected.
     pub(crate) chaos: bool,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -215,29 +254,22 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, hosts: usize, readable: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let keys = [NodeKey([0xa0; 32]), NodeKey([0xb0; 32])];
         // Profiles fast, default and vm-safe; mostly the default.
-        let interval_ms = [10, 0, 0, 0, 1000][rng.random_range(0..5)];
-        let record = |role, peer| NodeRecord {
-            role,
-            pair: PairId::try_from(7).ok(),
-            peer: Some(peer),
+        let interval_ms = [10, 0, 0, 0, 0, 1000][rng.random_range(0..6)];
+        let record = |slot: usize| NodeRecord {
+            role: role(slot),
+            pair: pair(),
+            peer: Some(KEYS[1 - slot]),
             interval_ms,
             ..NodeRecord::default()
         };
-        let records = [
-            record(Role::Primary, keys[1]),
-            record(Role::Secondary, keys[0]),
-        ];
-        let [first, second] = records;
-        // Clocks that differ by days, and one beyond 2^31 milliseconds.
-        let mut offset = || rng.random_range(0..60 * 86_400) * S;
-        let machines = [
-            Machine::new(keys[0], keys[1], first, offset()),
-            Machine::new(keys[1], keys[0], second, offset()),
+        let mut clock = || Clock::new(starting_ns(&mut rng));
+        let machines = vec![
+            Machine::new(0, KEYS, record(0), clock()),
+            Machine::new(1, KEYS, record(1), clock()),
         ];
         let hosts = (0..hosts)
-            .map(|index| Host::new(index, offset()))
+            .map(|index| Host::new(index, clock()))
             .collect::<Vec<_>>();
         let net = Network::new(hosts.len());
         Self {
@@ -253,6 +285,12 @@ impl World {
                 seed,
                 ..Outcome::default()
             },
+            coverage: Coverage::default(),
+            overheard: Overheard::default(),
+            logged: Vec::new(),
+            sent: 0,
+            wall_offset_s: 0,
+            scripted: false,
             chaos: true,
             queue: BinaryHeap::new(),
             order: 0,
@@ -302,6 +340,11 @@ impl World {
             self.trace.line(self.now, format_args!("FAILED {what}"));
             self.outcome.failure = Some(format!("at {seconds}.{micros:06} s: {what}"));
         }
+    }
+
+    /// When the next event happens.
+    fn next_at(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse(scheduled)| scheduled.at)
     }
 
     fn next_event(&mut self) -> Option<Event> {

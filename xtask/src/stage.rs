@@ -10,7 +10,7 @@ use crate::workspace::{PRODUCT, Workspace};
 
 /// Seeds that the simulation runs as a check: enough to meet every kind of fault many times, few
 /// enough for a few minutes.
-const SIMULATION_SEEDS: &str = "300";
+const SIMULATION_SEEDS: &str = "2000";
 
 /// One check. The order is the order in which they run: the cheap and telling ones first, and all
 /// that share the dev profile before the one release build.
@@ -26,7 +26,7 @@ pub(crate) enum Stage {
     Document,
     /// The release binaries that the checks below run.
     Release,
-    /// A few hundred seeds of the simulation.
+    /// Two thousand seeds of the simulation.
     Simulation,
     /// The product from outside: pairs in namespaces, real traffic, real faults.
     System,
@@ -50,7 +50,7 @@ impl Stage {
             Self::Unit => "unit: tests of every package, dependency rules",
             Self::Document => "document: cargo doc, warnings are errors",
             Self::Release => "release: build of the binaries",
-            Self::Simulation => "simulation: 300 seeds on virtual time",
+            Self::Simulation => "simulation: 2,000 seeds on virtual time",
             Self::System => "system: pairs in network namespaces",
         }
     }

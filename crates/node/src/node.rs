@@ -7,8 +7,11 @@
 //! sockets close, and what was in flight to it is gone. The broker's and the store's own
 //! acknowledgement windows work as in reality.
 //!
-//! Not modelled: the guardian (its gasp is the driver's), signals that stop a single process,
-//! partial reads, and the threads beside a process's loop.
+//! A process that is stopped by a signal gets what was sent to it when it goes on, as if its
+//! sockets had endless buffers; if it dies first, that is lost.
+//!
+//! Not modelled: the guardian (its gasp is the driver's), partial reads, and the threads beside a
+//! process's loop.
 
 mod input;
 mod output;
@@ -24,7 +27,7 @@ use redundancy::HeartbeatPath;
 use sysmgr::ExitStatus;
 use wire::broker::BrokerFrame;
 use wire::heartbeat::Datagram;
-use wire::supervision::{Activity, FromService, Posture, RedundancyStatus};
+use wire::supervision::{Activity, FromService, Posture, RedundancyStatus, ToService};
 
 use crate::service::ServiceInput;
 use crate::services::pss::Pss;
@@ -55,7 +58,23 @@ enum Step {
     Supervisor(SupervisorInput),
     Service(ServiceName, ServiceInput),
     Broker(BrokerInput),
+    /// The System Manager's message to a service.
+    Tell(ServiceName, ToService),
+    /// The disk's answer to a process of `pss`.
+    RunWork(u32, u64),
     Exit(ServiceName, ExitStatus),
+}
+
+impl Step {
+    /// The process that takes it.
+    const fn process(&self) -> Option<ServiceName> {
+        match self {
+            Self::Service(service, _) | Self::Tell(service, _) => Some(*service),
+            Self::Broker(_) => Some(ServiceName::Mts),
+            Self::RunWork(..) => Some(ServiceName::Pss),
+            Self::Supervisor(_) | Self::Exit(..) => None,
+        }
+    }
 }
 
 /// A gateway. See the module.
@@ -66,6 +85,8 @@ pub struct Node {
     disks: Box<dyn Disks>,
     name: String,
     processes: BTreeMap<ServiceName, Process>,
+    /// Processes that are stopped, and what waits for them.
+    stopped: BTreeMap<ServiceName, VecDeque<Step>>,
     bulk_connected: bool,
     steps: VecDeque<Step>,
     outputs: VecDeque<NodeOutput>,
@@ -84,6 +105,7 @@ impl Node {
             disks,
             name,
             processes: BTreeMap::new(),
+            stopped: BTreeMap::new(),
             bulk_connected: false,
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -119,7 +141,11 @@ impl Node {
     /// When it wants [`NodeInput::Tick`].
     #[must_use]
     pub fn next_deadline(&self) -> Time {
-        let processes = self.processes.values().filter_map(Process::next_deadline);
+        let processes = self
+            .processes
+            .iter()
+            .filter(|(service, _)| !self.stopped.contains_key(service))
+            .filter_map(|(_, process)| process.next_deadline());
         let supervisor = self.supervisor.next_deadline();
         processes
             .chain(supervisor)
@@ -214,7 +240,21 @@ impl Node {
                 self.steps
                     .push_back(Step::Exit(service, ExitStatus::Signal(9)));
             }
-            NodeInput::RunWork { pid, work } => self.run_work(now, pid, work),
+            NodeInput::Stop { service } => {
+                if self.runs(service) {
+                    self.stopped.entry(service).or_default();
+                }
+            }
+            NodeInput::Continue { service } => {
+                let waiting = self.stopped.remove(&service).unwrap_or_default();
+                self.steps.extend(waiting);
+            }
+            NodeInput::WallClock { unix_s } => {
+                let input = ServiceInput::WallClock { unix_s };
+                self.steps
+                    .push_back(Step::Service(ServiceName::Vshd, input));
+            }
+            NodeInput::RunWork { pid, work } => self.steps.push_back(Step::RunWork(pid, work)),
             NodeInput::Vem { connection, event } => {
                 let input = ServiceInput::Vem { connection, event };
                 self.steps
@@ -345,6 +385,9 @@ impl Node {
             self.supervise(SupervisorInput::Tick);
         }
         for (service, process) in &mut self.processes {
+            if self.stopped.contains_key(service) {
+                continue;
+            }
             if let Some(turns) = process.beat(now) {
                 let service = *service;
                 let message = FromService::Heartbeat { turns };
@@ -363,6 +406,11 @@ impl Node {
     // ---- inside
 
     fn step(&mut self, now: Time, step: Step) {
+        let process = step.process();
+        if let Some(waiting) = process.and_then(|process| self.stopped.get_mut(&process)) {
+            waiting.push_back(step);
+            return;
+        }
         match step {
             Step::Supervisor(input) => {
                 self.supervisor.handle(now, input);
@@ -392,6 +440,8 @@ impl Node {
                 process.turned();
                 outputs.into_iter().for_each(|output| self.deliver(output));
             }
+            Step::Tell(service, message) => self.tell_service(service, message),
+            Step::RunWork(pid, work) => self.run_work(now, pid, work),
             Step::Exit(service, status) => self.exited(service, status),
         }
     }
@@ -400,6 +450,7 @@ impl Node {
         let Some(process) = self.processes.remove(&service) else {
             return;
         };
+        self.stopped.remove(&service);
         let pid = process.pid;
         self.supervise(SupervisorInput::Exited {
             service,

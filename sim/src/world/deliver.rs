@@ -3,7 +3,7 @@
 use node::node::NodeInput;
 use node::service::{VemConnection, VemEvent};
 
-use super::{Event, MS, S, World};
+use super::{CLONE, Event, MS, S, World};
 use crate::network::{Network, Payload, StreamKind};
 
 /// How often an end that is not connected tries.
@@ -14,7 +14,7 @@ const GIVE_UP_NS: (u64, u64) = (500 * MS, 4 * S);
 impl World {
     /// Both ends are there to be connected.
     fn is_ready(&self, kind: StreamKind) -> bool {
-        let [first, second] = &self.machines;
+        let [first, second] = self.net.at.map(|machine| &self.machines[machine]);
         match kind {
             StreamKind::Control => first.is_awake() && second.is_awake(),
             StreamKind::Bulk => {
@@ -22,7 +22,7 @@ impl World {
                 ready(first) && ready(second)
             }
             StreamKind::Vem { host, node } => {
-                let machine = &self.machines[node];
+                let machine = &self.machines[self.net.at[node]];
                 self.hosts[host].agent.is_some() && machine.is_awake() && machine.vems_listen
             }
         }
@@ -70,10 +70,58 @@ impl World {
         }
     }
 
+    /// The slot of a machine whose addresses lead to it.
+    pub(super) fn slot_reached(&self, machine: usize) -> Option<usize> {
+        let slot = self.machines[machine].slot;
+        (self.net.at[slot] == machine).then_some(slot)
+    }
+
+    /// A gateway's addresses lead to another machine from now on: its connections break.
+    pub(crate) fn give_addresses(&mut self, slot: usize, to: usize) {
+        if self.net.at[slot] == to {
+            return;
+        }
+        for stream in 0..self.net.streams.len() {
+            let end = match self.net.streams[stream].kind {
+                StreamKind::Control | StreamKind::Bulk => slot,
+                StreamKind::Vem { node, .. } if node == slot => 1,
+                StreamKind::Vem { .. } => continue,
+            };
+            if self.net.streams[stream].believed[end] && self.is_there(stream, end) {
+                self.tell_end(stream, end, false);
+            }
+            self.end_died(stream, end);
+        }
+        self.net.at[slot] = to;
+        self.trace.line(
+            self.now,
+            format_args!("machine {to} has the addresses of gateway {slot}"),
+        );
+    }
+
+    /// A clone takes the addresses of its original, or loses them again.
+    pub(super) fn steal(&mut self) {
+        let Some(clone) = self.machines.get(CLONE) else {
+            return;
+        };
+        let slot = clone.slot;
+        let pause = self.random(500 * MS, 3 * S);
+        self.after(pause, Event::Steal);
+        // A machine that is stopped could not be told that its connections broke.
+        if self.machines[self.net.at[slot]].paused_until.is_none() {
+            let to = if self.net.at[slot] == slot {
+                CLONE
+            } else {
+                slot
+            };
+            self.give_addresses(slot, to);
+        }
+    }
+
     /// Puts an event off while the machine at that end is stopped; true if it did.
     fn put_off(&mut self, stream: usize, end: usize, event: Event) -> Option<Event> {
         let node = Self::node_of(self.net.streams[stream].kind, end);
-        let until = node.and_then(|node| self.machines[node].paused_until);
+        let until = node.and_then(|node| self.machines[self.net.at[node]].paused_until);
         match until {
             Some(until) => {
                 self.schedule(until, event);
@@ -100,32 +148,29 @@ impl World {
     /// The process at that end runs.
     fn is_there(&self, stream: usize, end: usize) -> bool {
         match (self.net.streams[stream].kind, end) {
-            (StreamKind::Control, _) => self.machines[end].node.is_some(),
-            (StreamKind::Bulk, _) => self.machines[end].bulk_listens,
+            (StreamKind::Control, _) => self.machines[self.net.at[end]].node.is_some(),
+            (StreamKind::Bulk, _) => self.machines[self.net.at[end]].bulk_listens,
             (StreamKind::Vem { host, .. }, 0) => self.hosts[host].agent.is_some(),
-            (StreamKind::Vem { node, .. }, _) => self.machines[node].vems_listen,
+            (StreamKind::Vem { node, .. }, _) => self.machines[self.net.at[node]].vems_listen,
         }
     }
 
     fn tell_end(&mut self, stream: usize, end: usize, stands: bool) {
         let connection = self.net.streams[stream].connection;
         match (self.net.streams[stream].kind, end) {
-            (StreamKind::Control, node) => {
+            (StreamKind::Control, slot) => {
+                let node = self.net.at[slot];
                 if stands {
-                    // The datagrams' keys come from the connection; those of the last one are
-                    // still good.
-                    let key = self.net.streams[stream].life;
-                    let keys = &mut self.machines[node].heartbeat_keys;
-                    keys.push(key);
-                    if keys.len() > 2 {
-                        keys.remove(0);
-                    }
+                    // The datagrams' keys come from the connection. Node 0 listens.
+                    let life = self.net.streams[stream].life;
+                    self.machines[node].wire.connected(life, slot == 0);
                     self.feed(node, NodeInput::ControlConnected);
                 } else {
                     self.feed(node, NodeInput::ControlGone);
                 }
             }
-            (StreamKind::Bulk, node) => {
+            (StreamKind::Bulk, slot) => {
+                let node = self.net.at[slot];
                 let input = if stands {
                     NodeInput::BulkConnected
                 } else {
@@ -148,7 +193,7 @@ impl World {
                 let told = &mut self.net.streams[stream].told_connection;
                 let connection = if stands { connection } else { *told };
                 *told = connection;
-                self.feed(node, NodeInput::Vem { connection, event });
+                self.feed(self.net.at[node], NodeInput::Vem { connection, event });
             }
         }
     }
@@ -205,6 +250,11 @@ impl World {
             let delay = self.random(GIVE_UP_NS.0, GIVE_UP_NS.1);
             self.after(delay, Event::StreamCheck { stream, life });
         }
+    }
+
+    /// Paths have changed: whoever is connected finds out.
+    pub(crate) fn check_streams(&mut self) {
+        (0..self.net.streams.len()).for_each(|stream| self.check_later(stream));
     }
 
     pub(super) fn stream_check(&mut self, stream: usize, life: u64) {
@@ -293,14 +343,20 @@ impl World {
         }
         let (kind, connection) = (known.kind, known.connection);
         match (*payload, kind) {
-            (Payload::Control(message), _) => self.feed(end, NodeInput::Control(message)),
-            (Payload::Bulk(frame), _) => self.feed(end, NodeInput::Bulk(frame)),
+            (Payload::Control(message), _) => {
+                let node = self.net.at[end];
+                if end == 0 {
+                    self.machines[node].wire.heard_on(life);
+                }
+                self.feed(node, NodeInput::Control(message));
+            }
+            (Payload::Bulk(frame), _) => self.feed(self.net.at[end], NodeInput::Bulk(frame)),
             (Payload::ToVem(message), StreamKind::Vem { host, node }) => {
                 self.tell_agent(host, node, message);
             }
             (Payload::FromVem(message), StreamKind::Vem { node, .. }) => {
                 let event = VemEvent::Message(message);
-                self.feed(node, NodeInput::Vem { connection, event });
+                self.feed(self.net.at[node], NodeInput::Vem { connection, event });
             }
             (Payload::ToVem(_) | Payload::FromVem(_), StreamKind::Control | StreamKind::Bulk) => {}
         }
@@ -308,8 +364,9 @@ impl World {
 
     /// The connection of that number, if it still stands at the node's end.
     pub(super) fn vem_stream_of(&self, node: usize, connection: VemConnection) -> Option<usize> {
+        let slot = self.slot_reached(node)?;
         self.net.streams.iter().position(|stream| {
-            matches!(stream.kind, StreamKind::Vem { node: at, .. } if at == node)
+            matches!(stream.kind, StreamKind::Vem { node: at, .. } if at == slot)
                 && stream.connection == connection
                 && stream.believed[1]
         })

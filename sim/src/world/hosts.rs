@@ -1,9 +1,10 @@
 //! Events of the hosts, and what their agents ask for.
 
-use vem::{EntryState, GatewayId, Input, KernelReport, KernelReportKind, Output};
+use vem::{EntryState, Flow, GatewayId, Input, KernelReport, KernelReportKind, Output};
 use wire::vem::{Fenced, FromVem};
 
 use super::{Event, MS, S, World};
+use crate::invariants::s13_established_flows_need_no_gateway::{self, Act};
 use crate::invariants::{s2_epochs_never_decrease, s3_vem_obeys_the_highest};
 use crate::network::{Payload, vem_stream};
 
@@ -52,9 +53,11 @@ impl World {
         }
     }
 
-    pub(super) fn new_flow(&mut self, host: usize) {
+    pub(super) fn new_flow(&mut self, host: usize, again: bool) {
         let pause = self.random(50 * MS, 2 * S);
-        self.after(pause, Event::NewFlow { host });
+        if again {
+            self.after(pause, Event::NewFlow { host, again });
+        }
         let (slot, flow) = self.hosts[host].new_flow(self.now);
         self.feed_host(
             host,
@@ -119,7 +122,7 @@ impl World {
         self.schedule_host_tick(host);
     }
 
-    fn schedule_host_tick(&mut self, host: usize) {
+    pub(crate) fn schedule_host_tick(&mut self, host: usize) {
         let known = &mut self.hosts[host];
         let deadline = known.agent.as_ref().and_then(|agent| agent.next_deadline());
         let Some(deadline) = deadline else { return };
@@ -156,6 +159,8 @@ impl World {
                 epoch_counter,
                 ..
             } => {
+                let act = Act::Decides(model::Verdict::Permit, epoch_counter);
+                self.acts_on(host, flow, act);
                 self.applied(host, epoch_counter);
                 self.hosts[host].set(flow, EntryState::Draining, Some(generation));
                 None
@@ -166,6 +171,8 @@ impl World {
                 epoch_counter,
                 ..
             } => {
+                let act = Act::Decides(model::Verdict::Drop, epoch_counter);
+                self.acts_on(host, flow, act);
                 self.applied(host, epoch_counter);
                 self.hosts[host].set(flow, EntryState::Denied, Some(generation));
                 None
@@ -176,6 +183,7 @@ impl World {
                 generation,
                 epoch_counter,
             } => {
+                self.acts_on(host, flow, Act::Decides(verdict, epoch_counter));
                 self.applied(host, epoch_counter);
                 let permit = verdict == model::Verdict::Permit;
                 let state = if permit {
@@ -187,6 +195,7 @@ impl World {
                 None
             }
             Output::Forget(flow) => {
+                self.acts_on(host, flow, Act::Forgets);
                 self.hosts[host].forget(flow);
                 None
             }
@@ -216,6 +225,14 @@ impl World {
                 None
             }
         }
+    }
+
+    fn acts_on(&mut self, host: usize, flow: Flow, act: Act) {
+        let connected = (0..2).any(|node| self.net.streams[vem_stream(host, node)].believed[0]);
+        let known = &self.hosts[host];
+        let (entry, mode) = (known.entry_state(flow), known.fail_mode);
+        let result = s13_established_flows_need_no_gateway::acts(connected, entry, mode, act);
+        self.insist(result);
     }
 
     fn applied(&mut self, host: usize, epoch_counter: u64) {

@@ -1,12 +1,16 @@
 //! Events of the gateways' machines, and what nodes ask for.
 
+use std::collections::BTreeSet;
+
 use node::node::{NodeInput, NodeOutput};
 use node::service::ShellEvent;
+use node::services::policy_engine::CONNECTIONS;
 use wire::console::FromShell;
 use wire::heartbeat::{Datagram, State};
 use wire::supervision::Activity;
 
-use super::{Event, MS, S, World};
+use super::{CLONE, Event, MS, S, World};
+use crate::coverage::Shown;
 use crate::invariants::{
     s2_epochs_never_decrease, s7_only_stable_takes_over, s8_no_switchover_without_standby,
 };
@@ -24,11 +28,19 @@ impl World {
             | Event::Persisted { node, .. }
             | Event::Work { node, .. }
             | Event::ShellSays { node, .. }
-            | Event::Datagram { to: node, .. } => *node,
-            Event::NodeBoot { node } => return self.boot(*node),
-            Event::Resume { node, boot } => return self.resume(*node, *boot),
+            | Event::NodeBoot { node }
+            | Event::Resume { node, .. } => *node,
+            Event::Datagram { to, .. } => self.net.at[*to],
             _ => return,
         };
+        if node >= self.machines.len() {
+            return; // A clone that is gone.
+        }
+        match event {
+            Event::NodeBoot { .. } => return self.boot(node),
+            Event::Resume { boot, .. } => return self.resume(node, boot),
+            _ => {}
+        }
         if let Some(until) = self.machines[node].paused_until {
             return self.schedule(until, event);
         }
@@ -45,6 +57,11 @@ impl World {
                 boot, service, pid, ..
             } if boot == current => {
                 self.feed(node, NodeInput::Spawned { service, pid });
+                if service == model::ServiceName::Vshd {
+                    let wall_s = self.machines[node].wall_s + self.wall_offset_s;
+                    let unix_s = wall_s + self.now / S;
+                    self.feed(node, NodeInput::WallClock { unix_s });
+                }
             }
             Event::Persisted { boot, write, .. } if boot == current => self.persisted(node, write),
             Event::Work {
@@ -67,19 +84,15 @@ impl World {
                 self.feed(node, NodeInput::Shell { session, event });
             }
             Event::Datagram {
-                link,
-                key,
-                datagram,
-                ..
-            } if self.machines[node].heartbeat_keys.contains(&key) => {
+                link, bytes, sent, ..
+            } => {
+                let Some(datagram) = self.machines[node].wire.open(bytes) else {
+                    return;
+                };
+                let result = self.watch.s11.accepts(node, current, sent);
+                self.insist(result);
                 let link = model::LinkId(link as u8);
-                self.feed(
-                    node,
-                    NodeInput::Datagram {
-                        link,
-                        datagram: *datagram,
-                    },
-                );
+                self.feed(node, NodeInput::Datagram { link, datagram });
             }
             _ => {}
         }
@@ -116,13 +129,14 @@ impl World {
                 .retain(|(number, _)| *number != write);
             return self.feed(node, NodeInput::PersistFailed { write });
         }
-        let writes = &mut self.machines[node].writes;
+        let machine = &mut self.machines[node];
+        let writes = &mut machine.writes;
         let Some(index) = writes.iter().position(|(number, _)| *number == write) else {
             return;
         };
         // Writes happen in order: one that is durable makes all before it so.
         if let Some((_, record)) = writes.drain(..=index).next_back() {
-            self.machines[node].record = record;
+            machine.record = record;
         }
         self.feed(node, NodeInput::Persisted { write });
     }
@@ -172,12 +186,72 @@ impl World {
             }
         }
         for output in outputs {
+            if let Some(left) = &mut self.machines[node].dies_after {
+                if *left == 0 {
+                    return self.loses_power_now(node);
+                }
+                *left -= 1;
+            }
             self.node_wants(node, output);
+            if self.machines.get(node).is_none_or(|m| m.node.is_none()) {
+                return; // It has ended meanwhile; what it still wanted is not done.
+            }
         }
+        self.note_shown(node);
+        self.watch_flows(node);
         self.schedule_tick(node);
     }
 
-    fn schedule_tick(&mut self, node: usize) {
+    /// Power fails between two effects of a turn.
+    fn loses_power_now(&mut self, node: usize) {
+        self.power_off(node);
+        let off = self.random(300 * MS, 8 * S);
+        self.after(off, Event::NodeBoot { node });
+    }
+
+    /// Whether a gateway acts at this moment.
+    pub(crate) fn acts_now(&self, node: usize) -> bool {
+        let running = self.machines[node].node.as_ref();
+        running.is_some_and(|running| running.acting().is_some())
+    }
+
+    /// What is seen of a node has changed, perhaps.
+    fn note_shown(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        let shown = match (&machine.node, machine.said) {
+            (None, _) => Shown::Off,
+            (Some(_), None) => return,
+            (Some(_), Some(state)) => Shown::Says(state),
+        };
+        let before = core::mem::replace(&mut machine.shown, shown);
+        if before != shown && node < CLONE {
+            let slot = machine.slot;
+            self.trace.line(
+                self.now,
+                format_args!("node {node}: {before:?} -> {shown:?}"),
+            );
+            let result = self.coverage.changed(self.now, slot, before, shown);
+            self.insist(result);
+        }
+    }
+
+    /// The machine loses power, if it has any.
+    pub(crate) fn power_off(&mut self, node: usize) {
+        self.trace
+            .line(self.now, format_args!("node {node} loses power"));
+        self.machines[node].lose_power(&mut self.rng);
+        self.node_ended(node);
+    }
+
+    /// What the machine's disks held is lost, or not what it was.
+    pub(crate) fn lost_disk(&mut self, node: usize) {
+        let other = &self.machines[1 - self.machines[node].slot];
+        let running = other.durable_running();
+        self.watch.s5.lost_disk(&running);
+        self.watch.s6.forget();
+    }
+
+    pub(crate) fn schedule_tick(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let Some(running) = &machine.node else { return };
         let at = machine.world_time(running.next_deadline()).max(self.now);
@@ -195,16 +269,26 @@ impl World {
                 self.send_datagram(node, usize::from(link.0), datagram);
             }
             NodeOutput::Control(message) => {
-                self.send(CONTROL, node, Payload::Control(message));
-            }
-            NodeOutput::Bulk(frame) => self.send(BULK, node, Payload::Bulk(frame)),
-            NodeOutput::BulkListens(listens) => {
-                self.machines[node].bulk_listens = listens;
-                if !listens {
-                    self.end_died(BULK, node);
+                if let Some(slot) = self.slot_reached(node) {
+                    self.send(CONTROL, slot, Payload::Control(message));
                 }
             }
-            NodeOutput::CloseBulk => self.break_stream(BULK),
+            NodeOutput::Bulk(frame) => {
+                if let Some(slot) = self.slot_reached(node) {
+                    self.send(BULK, slot, Payload::Bulk(frame));
+                }
+            }
+            NodeOutput::BulkListens(listens) => {
+                self.machines[node].bulk_listens = listens;
+                if let Some(slot) = self.slot_reached(node).filter(|_| !listens) {
+                    self.end_died(BULK, slot);
+                }
+            }
+            NodeOutput::CloseBulk => {
+                if self.slot_reached(node).is_some() {
+                    self.break_stream(BULK);
+                }
+            }
             NodeOutput::Persist { write, record } => {
                 self.machines[node].writes.push((write, record));
                 let delay = self.machines[node].disk_ns + self.random(0, 2 * MS);
@@ -225,7 +309,7 @@ impl World {
             NodeOutput::Spawn { service } => {
                 let pid = self.machines[node].next_pid;
                 self.machines[node].next_pid += 1;
-                let delay = self.random(2 * MS, 80 * MS);
+                let delay = self.random(2 * MS, 80 * MS) + self.machines[node].slow_start_ns;
                 self.after(
                     delay,
                     Event::Spawned {
@@ -236,7 +320,7 @@ impl World {
                     },
                 );
             }
-            NodeOutput::SealGasp(gasp) => self.machines[node].sealed = gasp,
+            NodeOutput::SealGasp(gasp) => self.machines[node].wire.keep_gasp(gasp),
             NodeOutput::Reset { reason } => {
                 self.trace
                     .line(self.now, format_args!("node {node} resets: {reason}"));
@@ -255,14 +339,19 @@ impl World {
                         record.text
                     ),
                 );
-                if NEVER_LOGGED.contains(&record.mnemonic.as_str()) {
+                if self.scripted {
+                    let (word, text) = (record.mnemonic.clone(), record.text.clone());
+                    self.logged.push((node, word, text));
+                }
+                let damaged = self.machines[node].damaged;
+                if NEVER_LOGGED.contains(&record.mnemonic.as_str()) && !damaged {
                     self.insist(Err(format!("log: {}: {}", record.mnemonic, record.text)));
                 }
             }
             NodeOutput::VemsListen(listens) => {
                 self.machines[node].vems_listen = listens;
-                if !listens {
-                    (0..self.hosts.len()).for_each(|host| self.end_died(vem_stream(host, node), 1));
+                if let Some(slot) = self.slot_reached(node).filter(|_| !listens) {
+                    (0..self.hosts.len()).for_each(|host| self.end_died(vem_stream(host, slot), 1));
                 }
             }
             NodeOutput::Vem {
@@ -298,16 +387,62 @@ impl World {
         self.insist(s1);
         self.insist(s2);
         self.insist(s7);
+        let result = self.flows_survive(node);
+        self.insist(result);
+    }
+
+    /// S6: the flows that a node holds as it begins to act.
+    fn flows_survive(&mut self, node: usize) -> Result<(), String> {
+        let followed = self.machines[node].acked;
+        let (Some((epoch, acked)), Some(keys)) = (followed, self.flow_keys(node)) else {
+            return Ok(());
+        };
+        self.watch.s6.takes_over(epoch, acked, &keys)
+    }
+
+    fn flow_keys(&self, node: usize) -> Option<BTreeSet<Vec<u8>>> {
+        let store = self.machines[node].node.as_ref()?.store()?;
+        let flows = store.pairs(CONNECTIONS).into_iter();
+        Some(flows.map(|(key, _)| key).collect())
+    }
+
+    /// Looks at the flows of an active that has committed something.
+    fn watch_flows(&mut self, node: usize) {
+        let Some(running) = &self.machines[node].node else {
+            return;
+        };
+        let (Some(epoch), Some(store)) = (running.acting(), running.store()) else {
+            return;
+        };
+        let lsn = store.history().1;
+        if self.watch.s6.wants(epoch, lsn)
+            && let Some(keys) = self.flow_keys(node)
+        {
+            self.watch.s6.looks(epoch, lsn, keys);
+        }
     }
 
     fn send_datagram(&mut self, from: usize, link: usize, datagram: Datagram) {
         if let Datagram::Heartbeat(frame) = &datagram {
-            self.machines[from].said = Some(frame.content.state);
+            let content = &frame.content;
+            let follows = matches!(content.state, State::Standby | State::Synchronizing);
+            self.machines[from].said = Some(content.state);
+            self.machines[from].acked = follows.then_some((content.epoch, content.acked));
         }
-        let Some(key) = self.machines[from].heartbeat_keys.last().copied() else {
+        if let Some(bytes) = self.machines[from].wire.seal(&datagram) {
+            self.sent += 1;
+            self.send_bytes(from, link, &bytes, self.sent);
+        }
+    }
+
+    fn send_bytes(&mut self, from: usize, link: usize, bytes: &[u8], sent: u64) {
+        let Some(from) = self.slot_reached(from) else {
             return;
         };
         let to = 1 - from;
+        if self.sent.is_multiple_of(16) {
+            self.overheard.note(to, bytes, sent);
+        }
         let Some(path) = self.net.links.get(link) else {
             return;
         };
@@ -323,16 +458,20 @@ impl World {
         };
         for _ in 0..copies {
             let delay = direction.draw_delay(&mut self.rng);
-            let datagram = Box::new(datagram.clone());
-            self.after(
-                delay,
-                Event::Datagram {
-                    to,
-                    link,
-                    key,
-                    datagram,
-                },
-            );
+            let mut bytes = bytes.to_vec();
+            let damaged = direction.damaged > 0.0 && self.rng.random_bool(direction.damaged);
+            if damaged {
+                let bit = self.rng.random_range(0..bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let sent = Some(sent).filter(|_| !damaged);
+            let event = Event::Datagram {
+                to,
+                link,
+                bytes,
+                sent,
+            };
+            self.after(delay, event);
         }
     }
 
@@ -346,20 +485,23 @@ impl World {
 
     /// The node's ends of its connections are closed.
     pub(crate) fn node_ended(&mut self, node: usize) {
-        self.end_died(CONTROL, node);
-        self.end_died(BULK, node);
-        for host in 0..self.hosts.len() {
-            self.end_died(vem_stream(host, node), 1);
+        if let Some(slot) = self.slot_reached(node) {
+            self.end_died(CONTROL, slot);
+            self.end_died(BULK, slot);
+            for host in 0..self.hosts.len() {
+                self.end_died(vem_stream(host, slot), 1);
+            }
         }
+        self.note_shown(node);
         self.operator.session_gone(node);
     }
 
     /// The System Manager is killed: the guardian says so with the gasp it was given.
     pub(crate) fn kill_system_manager(&mut self, node: usize) {
-        let gasp = self.machines[node].sealed.take();
-        if let Some(gasp) = gasp {
+        if let Some(gasp) = self.machines[node].wire.take_gasp() {
+            self.sent += 1;
             for link in 0..LINKS {
-                self.send_datagram(node, link, Datagram::Gasp(gasp.clone()));
+                self.send_bytes(node, link, &gasp, self.sent);
             }
         }
         self.restart(node);

@@ -5,7 +5,10 @@ use rand::Rng;
 
 use super::{Event, MS, Outcome, S, World};
 use crate::faults;
-use crate::invariants::liveness;
+use crate::invariants::{
+    l1_one_active_with_standby, l2_equal_configuration, l4_few_role_changes,
+    l5_the_active_is_announced, l6_commands_end, l7_traffic_is_decided,
+};
 
 /// How a run is made.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,21 @@ pub struct Options {
     pub pause_ms: u64,
     /// Print every step.
     pub readable: bool,
+    /// What wall clocks show more, in seconds.
+    pub wall_offset_s: u64,
+}
+
+impl Default for Options {
+    /// A short dense run: the median seed has more than ten faults and three role changes.
+    fn default() -> Self {
+        Self {
+            chaos_s: 120,
+            hosts: 2,
+            pause_ms: 5_000,
+            readable: false,
+            wall_offset_s: 0,
+        }
+    }
 }
 
 /// After the last fault the site must serve within this: two restarts of a node, a bulk sync, the
@@ -35,6 +53,7 @@ const STAND_STILL_MAX: u64 = 100_000;
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut world = World::new(seed, options.hosts, options.readable);
+    world.wall_offset_s = options.wall_offset_s;
     world.fault_pause_ns = options.pause_ms.max(1) * MS;
     world.begin();
     let end_of_chaos = world.now + options.chaos_s * S;
@@ -47,6 +66,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut outcome = world.outcome;
     outcome.simulated_s = (world.now - S) as f64 / S as f64;
     outcome.replicated = world.watch.s5.len() as u64;
+    outcome.met = world.coverage.met;
     outcome.trace_hash = world.trace.hash();
     outcome
 }
@@ -57,17 +77,31 @@ impl World {
             let delay = self.random(0, 3 * S);
             self.after(delay, Event::NodeBoot { node });
         }
+        self.begin_hosts();
+        let first = self.random(4 * S, 12 * S);
+        self.after(first, Event::Fault);
+        self.after(4 * S, Event::Operate);
+    }
+
+    /// Hosts start, and whoever can connects.
+    pub(crate) fn begin_hosts(&mut self) {
         for host in 0..self.hosts.len() {
             let delay = self.random(0, 2 * S);
             self.after(delay, Event::HostBoot { host });
-            self.after(3 * S, Event::NewFlow { host });
+            self.after(3 * S, Event::NewFlow { host, again: true });
         }
         for stream in 0..self.net.streams.len() {
             let delay = self.random(0, 250 * MS);
             self.after(delay, Event::Dial { stream });
         }
-        self.after(12 * S, Event::Fault);
-        self.after(5 * S, Event::Operate);
+    }
+
+    /// Handles all that happens until then, or until an invariant fails.
+    pub(crate) fn run_until(&mut self, until: u64) {
+        while self.outcome.failure.is_none() && self.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        self.now = self.now.max(until);
     }
 
     /// Handles the next event; true if it was a look.
@@ -111,7 +145,8 @@ impl World {
             Event::HostTick { host, boot } => self.host_tick(host, boot),
             Event::HostBoot { host } => self.host_boot(host),
             Event::HostPersisted { host, boot, fenced } => self.host_persisted(host, boot, fenced),
-            Event::NewFlow { host } => self.new_flow(host),
+            Event::NewFlow { host, again } => self.new_flow(host, again),
+            Event::Steal => self.steal(),
             Event::Fault => faults::inject(self),
             Event::FaultEnds(undo) => faults::end(self, undo),
             Event::Operate => self.operate(),
@@ -121,7 +156,10 @@ impl World {
 
     /// What can be seen in one state of the world.
     fn check(&mut self) {
-        let awake = self.machines.iter().all(|machine| machine.is_awake());
+        let awake = self
+            .machines
+            .iter()
+            .all(|machine| machine.is_awake() && machine.is_paired_rightly());
         let acting = |machine: &crate::machine::Machine| {
             machine
                 .node
@@ -133,7 +171,7 @@ impl World {
             .iter()
             .filter(|machine| acting(machine))
             .count();
-        let healthy = awake && self.net.links_are_healthy();
+        let healthy = awake && self.machines.len() == 2 && self.net.links_are_healthy();
         let result = self.watch.s4.step(self.now, healthy, actives);
         self.insist(result);
     }
@@ -144,6 +182,7 @@ impl World {
         self.trace.line(self.now, format_args!("all faults end"));
         faults::end_all(self);
         let began = self.now;
+        let changes = self.outcome.role_changes;
         let mut serves_since = None;
         let mut missing = String::new();
         self.after(LOOK_NS, Event::Look);
@@ -152,7 +191,9 @@ impl World {
                 continue;
             }
             self.after(LOOK_NS, Event::Look);
-            match liveness::serves(self) {
+            let result = l6_commands_end::holds(self.now, self.typing().map(|at| at.max(began)));
+            self.insist(result);
+            match self.serves(changes) {
                 Ok(()) => {
                     let since = *serves_since.get_or_insert(self.now);
                     if self.now - since >= SERVES_FOR_NS {
@@ -170,16 +211,24 @@ impl World {
         }
     }
 
-    fn at_the_end(&mut self) {
-        let acting = |node: &usize| {
-            let machine = &self.machines[*node];
-            machine
-                .node
-                .as_ref()
-                .is_some_and(|running| running.acting().is_some())
-        };
-        let running = (0..2).find(acting).map(|node| self.running(node));
-        let result = self.watch.s5.check(&running.unwrap_or_default());
+    /// L1 to L7 together.
+    fn serves(&mut self, changes: u64) -> Result<(), String> {
+        let (active, epoch) = l1_one_active_with_standby::holds(self)?;
+        l2_equal_configuration::holds(self)?;
+        let mut l3 = core::mem::take(&mut self.watch.l3);
+        let lag = l3.holds(self, active);
+        self.watch.l3 = l3;
+        lag?;
+        l4_few_role_changes::holds(self.outcome.role_changes - changes)?;
+        l5_the_active_is_announced::holds(self, active, epoch)?;
+        l7_traffic_is_decided::holds(self, active)
+    }
+
+    pub(crate) fn at_the_end(&mut self) {
+        let acting = (0..2).find(|node| self.acts_now(*node));
+        let running = acting.map(|node| self.running(node)).unwrap_or_default();
+        let archives = self.archives();
+        let result = self.watch.s5.check(&running, archives.as_deref());
         self.insist(result);
     }
 

@@ -61,6 +61,21 @@ pub enum NodeInput {
         /// Which service.
         service: ServiceName,
     },
+    /// A service's process is stopped as by `SIGSTOP`: what reaches it waits.
+    Stop {
+        /// Which service.
+        service: ServiceName,
+    },
+    /// It goes on.
+    Continue {
+        /// Which service.
+        service: ServiceName,
+    },
+    /// What the wall clock shows, for display; may jump.
+    WallClock {
+        /// Seconds since 1970.
+        unix_s: u64,
+    },
     /// The disk gets to [`super::NodeOutput::Work`] now.
     RunWork {
         /// Process that asked.

@@ -21,7 +21,13 @@ impl Node {
                 self.steps
                     .push_back(Step::Exit(service, ExitStatus::Signal(9)));
             }
-            SupervisorOutput::ToService { service, message } => self.tell_service(service, message),
+            SupervisorOutput::ToService { service, message } => {
+                if self.stopped.contains_key(&service) {
+                    self.steps.push_back(Step::Tell(service, message));
+                } else {
+                    self.tell_service(service, message);
+                }
+            }
             SupervisorOutput::HeartbeatContent(content) => self.path.set_content(now, content),
             SupervisorOutput::HeartbeatTiming {
                 interval_ms,
