@@ -171,6 +171,8 @@ impl Leave {
     fn give(&mut self, now: Time, ctx: &mut Context) {
         self.grant = Grant::Given;
         self.behind_since = None;
+        // Whoever had what was missing has followed, and archived it.
+        ctx.gap = None;
         self.send_grant(now, ctx);
     }
 

@@ -1,5 +1,6 @@
 //! What the node knows and has said, whichever phase it is in.
 
+use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -54,6 +55,27 @@ pub(crate) struct Told {
     pub(crate) peer_connected: bool,
 }
 
+/// Commits of the former active that had not arrived here when this node took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Gap {
+    pub(crate) first: Lsn,
+    pub(crate) last: Lsn,
+    /// Where they are.
+    pub(crate) on: Slot,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, on } = self;
+        write!(
+            f,
+            "commits {} to {} of the former active, which had not arrived here; {on} has them, and \
+             archives them when it returns",
+            first.0, last.0
+        )
+    }
+}
+
 /// Facts and books of one node.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Context {
@@ -98,6 +120,8 @@ pub(crate) struct Context {
     /// Commits that wait for leave to go ahead without the standby.
     pub(crate) questions: Vec<u64>,
     pub(crate) degraded: bool,
+    /// What this active lacks, until a standby holds a copy again.
+    pub(crate) gap: Option<Gap>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -133,6 +157,7 @@ impl Context {
             revision: 0,
             questions: Vec::new(),
             degraded: false,
+            gap: None,
             outputs: VecDeque::new(),
         }
     }

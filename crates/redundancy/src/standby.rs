@@ -15,7 +15,7 @@ use wire::control::ControlMessage;
 use wire::heartbeat::State;
 use wire::supervision::Activity;
 
-use crate::context::Context;
+use crate::context::{Context, Gap};
 use crate::epochs::Reservation;
 use crate::input::ServicesHealth;
 use crate::output::Output;
@@ -65,12 +65,19 @@ impl Standby {
     pub(crate) fn enter(now: Time, ctx: &mut Context, epoch: Epoch) -> Self {
         ctx.see(epoch);
         ctx.questions.clear();
-        if ctx.record.alone && ctx.history.0 > epoch {
+        let base = ctx.peer_says(now).map(|content| content.base);
+        // Certain; what else has forked, `pss` finds when it compares the logs.
+        let forked = ctx.history.0 > epoch
+            || base.is_some_and(|base| ctx.history.0 == base.0 && ctx.history.1 > base.1);
+        if forked {
             let lsn = ctx.history.1.0;
             ctx.log(
                 2,
                 "HISTORY_FORKED",
-                format!("Commits made alone up to {lsn} are not part of the active's history."),
+                format!(
+                    "Commits up to {lsn} here are not part of the active's history; they are \
+                     archived before its content replaces them."
+                ),
             );
         }
         ctx.record.alone = false;
@@ -315,15 +322,17 @@ impl Standby {
         }
         debug_assert!(self.is_stable(now, ctx), "T1");
         if self.active_lsn > ctx.sync.acked {
-            let (has, last) = (ctx.sync.acked.0, self.active_lsn.0);
+            let gap = Gap {
+                first: ctx.sync.acked.next(),
+                last: self.active_lsn,
+                on: ctx.slot().other(),
+            };
             ctx.log(
-                4,
+                2,
                 "COMMITS_MISSING",
-                format!(
-                    "The active's commits {} to {last} had not arrived here when it ended.",
-                    has + 1
-                ),
+                format!("This supervisor takes over without {gap}."),
             );
+            ctx.gap = Some(gap);
         }
         Step::TakeOver(epoch, ended)
     }

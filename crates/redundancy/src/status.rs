@@ -145,7 +145,13 @@ fn reason(
             {
                 String::new()
             }
-            Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_) => active.leave.lacks.clone(),
+            Mode::Acting | Mode::Quiescing(_) | Mode::HandingOver(_) => match ctx.gap {
+                Some(gap) => format!(
+                    "{}\nthis supervisor took over without {gap}",
+                    active.leave.lacks
+                ),
+                None => active.leave.lacks.clone(),
+            },
         },
         Phase::Standby(standby) => {
             let fault = ctx

@@ -42,6 +42,8 @@ pub(super) struct Side {
     path: HeartbeatPath,
     pub(super) durable: NodeRecord,
     pub(super) history: (Epoch, Lsn),
+    /// Every commit it holds.
+    pub(super) log: BTreeSet<(Epoch, Lsn)>,
     pub(super) bulk_done: bool,
     bulk_due: Option<Time>,
     pub(super) told: Activity,
@@ -137,7 +139,6 @@ pub(super) struct Pair {
     acted: BTreeMap<Epoch, usize>,
     /// Epochs under which someone acted, in order: (time, node, epoch).
     pub(super) acts: Vec<(Time, usize, Epoch)>,
-    committed: BTreeSet<(Epoch, Lsn)>,
     commands: u64,
 }
 
@@ -152,6 +153,7 @@ impl Side {
                 ..NodeRecord::default()
             },
             history: (Epoch::default(), Lsn(0)),
+            log: BTreeSet::new(),
             bulk_done: false,
             bulk_due: None,
             told: Activity::Idle,
@@ -218,7 +220,6 @@ impl Pair {
             healthy_since: Time(0),
             acted: BTreeMap::new(),
             acts: Vec::new(),
-            committed: BTreeSet::new(),
             commands: 0,
         }
     }
@@ -325,7 +326,7 @@ impl Pair {
         };
         let lsn = self.sides[node].history.1.next();
         self.sides[node].history = (epoch, lsn);
-        self.committed.insert((epoch, lsn));
+        self.sides[node].log.insert((epoch, lsn));
         true
     }
 

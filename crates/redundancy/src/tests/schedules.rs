@@ -232,3 +232,67 @@ fn the_loser_of_a_conflict_stops_has_its_content_archived_and_then_resets() {
         pair.run_until("A follows", 10_000, |pair| pair.is_stable(A));
     }
 }
+
+#[test]
+fn schedule_6_a_commit_answered_local_is_not_overtaken_when_the_standby_hears_that_it_may_not() {
+    let mut pair = Pair::stable(1);
+    // What B sends does not arrive: A hears no acknowledgement.
+    for link in 0..2 {
+        pair.links[link][B] = false;
+    }
+    assert!(pair.commit(A));
+    let question = pair.ask_alone(A);
+    pair.run_until("A answers `local`", 1_000, |pair| {
+        pair.sides[A].alone_granted == [question]
+    });
+    pair.run_until("B knows", 200, |pair| !pair.is_stable(B));
+    let local = pair.sides[A].history;
+    pair.kill(A);
+    pair.run(60_000);
+    assert!(pair.actives().is_empty(), "not at all");
+    pair.heal();
+    pair.boot(A);
+    pair.run_until("A leads with its commit", 20_000, |pair| {
+        pair.actives() == [A] && pair.is_stable(B)
+    });
+    assert_eq!(pair.sides[B].history, local);
+}
+
+#[test]
+fn schedule_6_a_takeover_without_the_newest_commit_is_an_alarm_that_names_it_and_it_is_archived() {
+    let mut pair = Pair::stable(1);
+    assert!(pair.commit(A));
+    pair.run(100);
+    pair.sides[B].stalls = true;
+    assert!(pair.commit(A));
+    let lost = pair.sides[A].history;
+    pair.run(110);
+    pair.kill(A);
+    pair.run_until("B leads", 400, |pair| pair.actives() == [B]);
+    let alarm = pair.sides[B]
+        .logs
+        .iter()
+        .find(|line| line.mnemonic == "COMMITS_MISSING")
+        .expect("an alarm");
+    assert_eq!(alarm.severity, 2);
+    assert!(
+        alarm.text.contains("without commits 2 to 2"),
+        "{}",
+        alarm.text
+    );
+    assert!(
+        pair.reason(B).contains("without commits 2 to 2"),
+        "{}",
+        pair.reason(B)
+    );
+    pair.run(20);
+    assert!(pair.commit(B));
+    pair.sides[B].stalls = false;
+    pair.boot(A);
+    pair.run_until("A follows", 20_000, |pair| {
+        pair.is_stable(A) && pair.mode_ha(B)
+    });
+    assert_eq!(pair.sides[A].archives, [lost], "never silently gone");
+    assert!(pair.sides[A].mnemonics().contains(&"HISTORY_FORKED"));
+    assert!(pair.reason(B).is_empty(), "{}", pair.reason(B));
+}

@@ -106,7 +106,10 @@ fn a_lag_that_only_just_began_when_the_active_died_does_not_forbid_the_takeover(
     pair.kill(A);
     pair.run_until("B leads", 400, |pair| pair.actives() == [B]);
     let alarm = last_line(&pair, B, "COMMITS_MISSING");
-    assert!(alarm.contains("commits 1 to 1"), "{alarm}");
+    assert!(
+        alarm.contains("without commits 1 to 1 of the former active"),
+        "{alarm}"
+    );
 }
 
 #[test]

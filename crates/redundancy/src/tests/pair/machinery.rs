@@ -128,7 +128,7 @@ impl Pair {
     }
 
     fn report(&mut self, node: usize) {
-        let answers = |vem: &super::Vem| vem.reaches[node] || !self.connections_outlive;
+        let answers = |vem: &Vem| vem.reaches[node] || !self.connections_outlive;
         if self.sides[node].told == Activity::Idle && self.vems.iter().all(answers) {
             self.sides[node].asked = self.sides[node].told_sequence;
         }
@@ -425,17 +425,23 @@ impl Pair {
                 continue;
             }
             let history = leader.history;
-            let now = self.now;
-            let side = &mut self.sides[node];
-            if side.stalls {
+            let copied = leader.history == self.sides[node].history && self.sides[node].bulk_done;
+            if self.sides[node].stalls || copied {
                 continue;
             }
+            let log = leader.log.clone();
+            let now = self.now;
+            let side = &mut self.sides[node];
             if side.bulk_done {
-                side.history = history;
+                (side.history, side.log) = (history, log);
             } else if *side.bulk_due.get_or_insert(now + BULK) <= now {
                 side.bulk_done = true;
                 side.corrupt = false;
-                side.history = history;
+                // The store's own guard, beside what the core asks for.
+                if !side.log.is_subset(&log) && side.archives.last() != Some(&side.history) {
+                    side.archives.push(side.history);
+                }
+                (side.history, side.log) = (history, log);
             }
         }
     }
