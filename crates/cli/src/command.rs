@@ -29,6 +29,8 @@ pub enum Command {
     PairId(PairId),
     /// `reload`: asks first, then restarts this node.
     Reload,
+    /// `system redundancy boot-wait …`: seconds, `None` is for ever.
+    SetBootWait(Option<u32>),
     /// `system redundancy split-brain …`.
     SetConflictPolicy(ConflictPolicy),
     /// `system redundancy heartbeat …`.

@@ -115,6 +115,7 @@ impl Mode {
             | Command::Empty
             | Command::ForceActive
             | Command::Reload
+            | Command::SetBootWait(_)
             | Command::SetConflictPolicy(_)
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)

@@ -60,6 +60,11 @@ fn commands_of_exec_mode() {
             Command::SetConflictPolicy(model::ConflictPolicy::NewestConfig),
         ),
         (
+            "system redundancy boot-wait 60",
+            Command::SetBootWait(Some(60)),
+        ),
+        ("sys red boot never", Command::SetBootWait(None)),
+        (
             "sys red split most",
             Command::SetConflictPolicy(model::ConflictPolicy::MostVems),
         ),

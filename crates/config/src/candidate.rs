@@ -160,6 +160,7 @@ impl Candidate {
             | Command::ForceActive
             | Command::PairId(_)
             | Command::Reload
+            | Command::SetBootWait(_)
             | Command::SetConflictPolicy(_)
             | Command::ClearTraffic
             | Command::SetHeartbeat(_)

@@ -299,6 +299,7 @@ impl Supervisor {
                 misses,
             },
             Ask::SetConflictPolicy(policy) => Command::SetConflictPolicy(policy),
+            Ask::SetBootWait(seconds) => Command::SetBootWait(seconds),
             Ask::Reload => Command::Reload,
             Ask::ForceActive => Command::ForceActive,
         };

@@ -338,6 +338,9 @@ impl Active {
     /// Reasons to stop leading, the most urgent first.
     fn give_way(&mut self, now: Time, ctx: &mut Context) -> Option<Step> {
         let handing_over = matches!(self.mode, Mode::HandingOver(_));
+        if let Some(step) = self.cloned(ctx) {
+            return Some(step);
+        }
         if let Some(step) = self.contend(now, ctx) {
             return Some(step);
         }
@@ -356,16 +359,6 @@ impl Active {
                 }
             });
         }
-        if ctx.vems.clone_seen {
-            ctx.log(
-                2,
-                "CLONE",
-                "A VEM has obeyed this very epoch of another start.".to_owned(),
-            );
-            let reason = "a clone of this node was seen".to_owned();
-            let loss = Loss::Forked(ctx.seen);
-            return Some(Step::Reset { reason, loss });
-        }
         if stable && self.decides_nothing(now, ctx) {
             return Some(Step::Yield("the decision path is stuck".to_owned()));
         }
@@ -373,6 +366,28 @@ impl Active {
             return Some(Step::Yield("the node file cannot be written".to_owned()));
         }
         None
+    }
+
+    /// Two starts of one identity have led under one epoch: VEMs have refused this one's claim, or
+    /// somebody tells of the other. Which of them is the original nobody can tell from here: this
+    /// one gives way, and after its start waits for an operator.
+    fn cloned(&self, ctx: &mut Context) -> Option<Step> {
+        if !ctx.vems.clone_seen && !ctx.seen.is_clone_of(self.epoch) {
+            return None;
+        }
+        ctx.tell(Activity::Idle, false);
+        ctx.log(
+            2,
+            "CLONE",
+            format!(
+                "Epoch {} was obeyed already for another start of this very node: a clone of it \
+                 runs, or its disk was set back; it stops acting.",
+                self.epoch
+            ),
+        );
+        let reason = "a clone of this node was seen".to_owned();
+        let loss = Loss::Forked(ctx.seen);
+        Some(Step::Reset { reason, loss })
     }
 
     /// Canaries went through this epoch's decision path, and have stopped doing so.

@@ -130,14 +130,20 @@ impl Booting {
                 Step::Activate(Cause::BootedAlone)
             }
             Ok((_, why)) => self.wait(ctx, format!("looking for the other supervisor ({why})")),
-            Err(_)
-                if ctx
-                    .boot_wait()
-                    .is_some_and(|wait| now.since(self.lonely_since) >= wait) =>
-            {
-                Step::Activate(Cause::Waited)
-            }
-            Err(why) => self.wait(ctx, why),
+            Err(Wait::ForEver(why)) => self.wait(ctx, why),
+            Err(Wait::ForPeer) => match ctx.boot_wait() {
+                Some(limit) if now.since(self.lonely_since) >= limit => {
+                    Step::Activate(Cause::Waited)
+                }
+                Some(limit) => {
+                    let seconds = limit.as_secs();
+                    self.wait(
+                        ctx,
+                        format!("{FOR_PEER}; leads nevertheless after {seconds} s"),
+                    )
+                }
+                None => self.wait(ctx, format!("{FOR_PEER} (force-active leads nevertheless)")),
+            },
         }
     }
 
@@ -155,9 +161,21 @@ impl Booting {
     }
 }
 
+/// Why a node that has met nobody does not lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The other node may have the newer history. It ends when the operator has set so.
+    ForPeer,
+    /// Only a peer that leads, or an operator, ends it; and why.
+    ForEver(String),
+}
+
+/// What an operator is told of [`Wait::ForPeer`].
+const FOR_PEER: &str = "the other supervisor may have led since this one did; waiting for it";
+
 /// Whether this node may lead without having met its peer: how long it looks first, and why, or
-/// why not.
-fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), String> {
+/// what it waits for.
+fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), Wait> {
     if !ctx.record.paired {
         let look = match ctx.role {
             Role::Secondary => LOOK_SECONDARY,
@@ -167,11 +185,11 @@ fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), String> {
     }
     let last_was_own = ctx.has_led(ctx.seen) && ctx.promised <= ctx.seen;
     if ctx.seen.node == ctx.node && !ctx.has_led(ctx.seen) {
-        return Err(format!(
+        return Err(Wait::ForEver(format!(
             "epoch {} bears this supervisor's identity, but is none it has led under: a clone of it \
              runs or ran, or its disk was set back (force-active leads nevertheless)",
             ctx.seen
-        ));
+        )));
     }
     if ctx.record.alone && last_was_own {
         return Ok((LOOK_ALONE_MARKED, "it led alone"));
@@ -181,11 +199,7 @@ fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), String> {
     if all_asked && last_was_own && ctx.has_led(vems.highest_epoch) {
         return Ok((LOOK_ALONE_MARKED, "every VEM last obeyed it"));
     }
-    Err(
-        "the other supervisor may have led since this one did; waiting for it (force-active \
-         leads nevertheless)"
-            .to_owned(),
-    )
+    Err(Wait::ForPeer)
 }
 
 /// Whether this node leads, of two that boot together. Symmetric: exactly one of both says so,

@@ -93,6 +93,21 @@ pub(crate) fn set_conflict_policy(
     ctx.persist_for(now, command, String::new());
 }
 
+/// Limits of the wait that an operator can set (seconds): a shorter one would end before a machine
+/// has started, a longer one is no limit.
+const BOOT_WAIT_S: (u32, u32) = (10, 86_400);
+
+/// `system redundancy boot-wait`.
+pub(crate) fn set_boot_wait(now: Time, ctx: &mut Context, command: u64, seconds: Option<u32>) {
+    let range = BOOT_WAIT_S.0..=BOOT_WAIT_S.1;
+    if seconds.is_some_and(|seconds| !range.contains(&seconds)) {
+        let text = format!("the wait must be {} to {} s", BOOT_WAIT_S.0, BOOT_WAIT_S.1);
+        return ctx.done(command, Err(text));
+    }
+    ctx.record.boot_wait_s = seconds;
+    ctx.persist_for(now, command, String::new());
+}
+
 /// Makes a timing ours, without writing it.
 pub(crate) fn adopt_timing(ctx: &mut Context, interval_ms: u32, misses: u8) {
     ctx.record.interval_ms = interval_ms;

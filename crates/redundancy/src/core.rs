@@ -399,6 +399,7 @@ impl Core {
                 let leads = matches!(self.phase, Phase::Active(_));
                 commands::set_conflict_policy(now, ctx, command, policy, leads);
             }
+            Command::SetBootWait(seconds) => commands::set_boot_wait(now, ctx, command, seconds),
             Command::Reload => {
                 ctx.done(command, Ok(String::new()));
                 return Some(self.reload(now));

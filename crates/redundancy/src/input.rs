@@ -117,6 +117,9 @@ pub enum Command {
     Reload,
     /// Lead although the peer cannot be asked.
     ForceActive,
+    /// `system redundancy boot-wait`: how long a node that boots by itself, and may not lead,
+    /// waits before it leads nevertheless (seconds); `None` is for ever.
+    SetBootWait(Option<u32>),
 }
 
 /// How a node starts.

@@ -38,6 +38,7 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
         reason: reason(now, ctx, phase, standby_stable, fault),
         pair: ctx.record.pair,
         conflict_policy: ctx.record.conflict_policy,
+        boot_wait_s: ctx.record.boot_wait_s,
     }
 }
 

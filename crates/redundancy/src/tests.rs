@@ -10,3 +10,4 @@ mod scenarios;
 mod schedules;
 mod synchronisation;
 mod table;
+mod votes;

@@ -224,6 +224,8 @@ pub enum Ask {
     },
     /// `system redundancy split-brain`.
     SetConflictPolicy(ConflictPolicy),
+    /// `system redundancy boot-wait`: seconds, 10 to 86,400; `None` is for ever.
+    SetBootWait(Option<u32>),
     /// `reload`, answered before it happens.
     Reload,
     /// Lead although the peer cannot be asked (`force-active`).
@@ -277,6 +279,9 @@ pub struct RedundancyStatus {
     pub pair: Option<PairId>,
     /// Who resets if both nodes were active.
     pub conflict_policy: ConflictPolicy,
+    /// How long this node waits at most for the other one when it boots by itself and may not lead
+    /// (seconds); `None` is for ever.
+    pub boot_wait_s: Option<u32>,
 }
 
 /// One supervisor's three states, in the original's words.

@@ -410,6 +410,7 @@ impl Manager {
             | Ask::SetRole(_)
             | Ask::SetPairId(_)
             | Ask::SetHeartbeat { .. }
+            | Ask::SetBootWait(_)
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
             | Ask::ForceActive => Answer::Refused("Not for the shell of the core".to_owned()),

@@ -114,6 +114,8 @@ pub struct RedundancyStatus {
     pub other: OtherSupervisor,
     /// Who resets if both supervisors were active.
     pub conflict_policy: ConflictPolicy,
+    /// How long this node waits for the other one when it boots alone (seconds); `None` is for ever.
+    pub boot_wait_s: Option<u32>,
     /// Why something is not as it should be (isolated, found but not paired, waiting at boot):
     /// one line each, after the layout of the original.
     pub notices: Vec<String>,

@@ -27,6 +27,7 @@ fn paired() -> RedundancyStatus {
         this: ACTIVE,
         other: OtherSupervisor::Present(STANDBY),
         conflict_policy: ConflictPolicy::PrimaryResets,
+        boot_wait_s: None,
         notices: Vec::new(),
     }
 }
@@ -222,6 +223,7 @@ System uptime:              5 days, 5 hours, 55 minutes, 9 seconds
 Kernel uptime:              5 days, 5 hours, 58 minutes, 34 seconds
 Active supervisor uptime:   0 days, 0 hours, 0 minutes, 9 seconds
 Split-brain policy:         primary-resets
+Wait when booting alone:    until the other is there
 ";
     assert_eq!(report.text(), format!("{body}{uptimes}"));
 }

@@ -51,6 +51,11 @@ impl RedundancyReport {
         let mut text = self.status.layout("\n") + "\n" + &self.uptime.text();
         let policy = self.status.conflict_policy;
         text += &format!("{:<28}{policy}\n", "Split-brain policy:");
+        let wait = self.status.boot_wait_s.map_or_else(
+            || "until the other is there".to_owned(),
+            |seconds| format!("{seconds} s"),
+        );
+        text += &format!("{:<28}{wait}\n", "Wait when booting alone:");
         for notice in &self.status.notices {
             text += &format!("\nNotice: {notice}\n");
         }

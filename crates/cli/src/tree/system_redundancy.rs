@@ -8,6 +8,16 @@ use crate::command::{Command, HeartbeatSetting};
 pub(super) fn commands() -> Node {
     keyword("redundancy", "The pair").then_all([
         keyword(
+            "boot-wait",
+            "How long a node that boots alone waits for the other one",
+        )
+        .then_all([
+            number("seconds", 10, 86_400, "Seconds, then it leads")
+                .ends(|words: &Words| Ok(Command::SetBootWait(Some(words.number("seconds")?)))),
+            keyword("never", "It waits until the other one is there")
+                .ends(|_| Ok(Command::SetBootWait(None))),
+        ]),
+        keyword(
             "force-active",
             "Lead, although this node may lack the newest state",
         )

@@ -89,6 +89,7 @@ impl Node {
             | Ask::SetRole(_)
             | Ask::SetPairId(_)
             | Ask::SetHeartbeat { .. }
+            | Ask::SetBootWait(_)
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
             | Ask::ForceActive => Answer::Refused("asked of the wrong one".to_owned()),

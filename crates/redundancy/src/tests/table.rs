@@ -349,6 +349,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             "split-brain policy",
             command(Command::SetConflictPolicy(ConflictPolicy::MostVems)),
         ),
+        ("boot wait", command(Command::SetBootWait(Some(60)))),
         ("reload", command(Command::Reload)),
         ("force active", command(Command::ForceActive)),
         (

@@ -625,5 +625,6 @@ fn status(node: usize) -> RedundancyStatus {
         reason: String::new(),
         pair: PairId::try_from(7).ok(),
         conflict_policy: model::ConflictPolicy::default(),
+        boot_wait_s: None,
     }
 }

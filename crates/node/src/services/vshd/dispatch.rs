@@ -86,6 +86,7 @@ pub(super) fn plan(
             misses: setting.misses(),
         }),
         Command::SetConflictPolicy(policy) => manager(Ask::SetConflictPolicy(*policy)),
+        Command::SetBootWait(seconds) => manager(Ask::SetBootWait(*seconds)),
         Command::SetRole(role) => fetch([
             Fetch::Manager(Ask::SetRole(*role)),
             Fetch::Manager(Ask::RedundancyStatus),

@@ -35,6 +35,7 @@ pub(super) fn redundancy(status: &supervision::RedundancyStatus) -> RedundancySt
                 OtherSupervisor::Present(supervisor(other))
             }),
         conflict_policy: status.conflict_policy,
+        boot_wait_s: status.boot_wait_s,
         notices: status.reason.lines().map(str::to_owned).collect(),
     }
 }

@@ -146,7 +146,7 @@ impl Pair {
             highest_epoch: fenced.obeyed,
             promised_epoch: fenced.promised,
             obeying: self.obeying(node),
-            clone_seen: false,
+            clone_seen: self.refused_as_clone(node),
             tally: self.sides[node].tally,
             asked: self.sides[node].asked,
         };
@@ -179,6 +179,15 @@ impl Pair {
             self.sides[node].last_sync = Some(sync);
             self.tell(node, Input::Sync(sync));
         }
+    }
+
+    /// A VEM refuses its claim: it obeyed the same epoch of another start.
+    fn refused_as_clone(&self, node: usize) -> bool {
+        let acting = self.sides[node].acting();
+        let refuses = |vem: &Vem| {
+            vem.reaches[node] && acting.is_some_and(|epoch| epoch.is_clone_of(vem.fenced.obeyed))
+        };
+        self.vems.iter().any(refuses)
     }
 
     /// VEMs that it reaches and whose highest epoch is its own.
@@ -369,7 +378,9 @@ impl Pair {
         let claims = [self.sides[A].acting(), self.sides[B].acting()];
         for vem in &mut self.vems {
             for (node, claim) in claims.into_iter().enumerate() {
-                let claim = claim.filter(|epoch| *epoch >= vem.fenced.floor());
+                let claim = claim.filter(|epoch| {
+                    *epoch >= vem.fenced.floor() && !epoch.is_clone_of(vem.fenced.obeyed)
+                });
                 if vem.reaches[node] && self.now >= self.sides[node].paused_until {
                     vem.fenced.obeyed = vem.fenced.obeyed.max(claim.unwrap_or_default());
                 }
