@@ -7,6 +7,7 @@ use pss::storage::{MemoryDisk, MemoryStorage};
 use rand::Rng;
 use rand::rngs::StdRng;
 use redundancy::NodeRecord;
+use wire::conflict::{HELD, KEPT, is_head};
 use wire::heartbeat::State;
 
 use crate::clock::Clock;
@@ -32,6 +33,17 @@ impl Platters {
             volatile: MemoryDisk::new(),
         }
     }
+}
+
+/// The texts in the archives of lost conflicts that a store holds.
+#[must_use]
+pub fn archived(store: &pss::Store) -> Vec<String> {
+    let pairs = [HELD, KEPT].map(|namespace| store.pairs(namespace));
+    let records = pairs.into_iter().flatten();
+    records
+        .filter(|(key, _)| !is_head(key))
+        .filter_map(|(_, value)| String::from_utf8(value).ok())
+        .collect()
 }
 
 impl Disks for Platters {
@@ -199,16 +211,33 @@ impl Machine {
         self.platters.volatile.wipe();
     }
 
-    /// The running configuration that would be found if power failed now.
-    #[must_use]
-    pub fn durable_running(&self) -> String {
+    /// The store that would be found if power failed now.
+    fn durable_store(&self) -> Option<pss::Store> {
         let persistent = MemoryStorage::open(&self.platters.persistent.durable_copy());
         let volatile = MemoryStorage::open(&MemoryDisk::new());
         let opened = pss::Store::open(Box::new(persistent), Box::new(volatile));
-        let value = opened
-            .ok()
-            .and_then(|(store, _)| store.value(pss::config_namespace(), b"running"));
+        opened.ok().map(|(store, _)| store)
+    }
+
+    /// The running configuration that would be found if power failed now.
+    #[must_use]
+    pub fn durable_running(&self) -> String {
+        let store = self.durable_store();
+        let value = store.and_then(|store| store.value(pss::config_namespace(), b"running"));
         String::from_utf8(value.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// That, and what the archives of conflicts beside it hold.
+    #[must_use]
+    pub fn durable_texts(&self) -> Vec<String> {
+        let Some(store) = self.durable_store() else {
+            return Vec::new();
+        };
+        let value = store.value(pss::config_namespace(), b"running");
+        let running = String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+        let mut texts = archived(&store);
+        texts.push(running);
+        texts
     }
 
     /// Starts the node.

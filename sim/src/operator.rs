@@ -175,10 +175,13 @@ impl World {
             .then_some(change)
     }
 
-    /// The running configurations in the archives of conflicts, wherever they are; nothing while
-    /// there is no such archive.
-    pub(crate) fn archives(&self) -> Option<Vec<String>> {
-        None
+    /// What the archives of conflicts hold, on whichever node.
+    pub(crate) fn archives(&self) -> Vec<String> {
+        let running = self
+            .machines
+            .iter()
+            .filter_map(|m| m.node.as_ref()?.store());
+        running.flat_map(crate::machine::archived).collect()
     }
 
     /// The running configuration in a node's store.

@@ -250,9 +250,10 @@ impl Node {
                 self.steps.extend(waiting);
             }
             NodeInput::WallClock { unix_s } => {
-                let input = ServiceInput::WallClock { unix_s };
-                self.steps
-                    .push_back(Step::Service(ServiceName::Vshd, input));
+                for service in [ServiceName::Vshd, ServiceName::Pss] {
+                    let input = ServiceInput::WallClock { unix_s };
+                    self.steps.push_back(Step::Service(service, input));
+                }
             }
             NodeInput::RunWork { pid, work } => self.steps.push_back(Step::RunWork(pid, work)),
             NodeInput::Vem { connection, event } => {

@@ -47,9 +47,14 @@ impl CommitsSurvive {
         }
     }
 
-    /// A disk is replaced or set back; this would be found on the other one.
-    pub fn lost_disk(&mut self, other: &str) {
-        let there = zones(other);
+    /// A machine has been cloned: what is on both nodes may become one side of a conflict.
+    pub fn cloned(&mut self) {
+        self.forked = true;
+    }
+
+    /// A disk is replaced or set back; these configurations and archives are on the other one.
+    pub fn lost_disk(&mut self, other: &[String]) {
+        let there: BTreeSet<&str> = other.iter().flat_map(|text| zones(text)).collect();
         let kept = |change: &u32| there.contains(zone(*change).as_str());
         self.replicated.retain(kept);
         self.local.retain(kept);
@@ -73,16 +78,13 @@ impl CommitsSurvive {
     /// # Errors
     /// If an acknowledged change is in none of them, or a replicated one is only in an archive
     /// although no disk was replaced or set back.
-    pub fn check(&self, running: &str, archives: Option<&[String]>) -> Result<(), String> {
+    pub fn check(&self, running: &str, archives: &[String]) -> Result<(), String> {
         let there = zones(running);
-        // Without archives only what no conflict can touch is looked at.
-        let none = archives.is_none();
-        let texts = archives.unwrap_or_default().iter();
-        let archived: BTreeSet<&str> = texts.flat_map(|text| zones(text)).collect();
+        let archived: BTreeSet<&str> = archives.iter().flat_map(|text| zones(text)).collect();
         let gone = |change: &&u32, archives_count: bool| {
             let zone = zone(**change);
             let found = there.contains(zone.as_str());
-            !found && !(archives_count && (none || archived.contains(zone.as_str())))
+            !found && !(archives_count && archived.contains(zone.as_str()))
         };
         if let Some(change) = self.replicated.iter().find(|c| gone(c, self.forked)) {
             let was = "was acknowledged as replicated and is gone";

@@ -57,7 +57,7 @@ impl World {
                 boot, service, pid, ..
             } if boot == current => {
                 self.feed(node, NodeInput::Spawned { service, pid });
-                if service == model::ServiceName::Vshd {
+                if matches!(service, model::ServiceName::Vshd | model::ServiceName::Pss) {
                     let wall_s = self.machines[node].wall_s + self.wall_offset_s;
                     let unix_s = wall_s + self.now / S;
                     self.feed(node, NodeInput::WallClock { unix_s });
@@ -246,8 +246,8 @@ impl World {
     /// What the machine's disks held is lost, or not what it was.
     pub(crate) fn lost_disk(&mut self, node: usize) {
         let other = &self.machines[1 - self.machines[node].slot];
-        let running = other.durable_running();
-        self.watch.s5.lost_disk(&running);
+        let kept = other.durable_texts();
+        self.watch.s5.lost_disk(&kept);
         self.watch.s6.forget();
     }
 

@@ -228,7 +228,7 @@ impl World {
         let acting = (0..2).find(|node| self.acts_now(*node));
         let running = acting.map(|node| self.running(node)).unwrap_or_default();
         let archives = self.archives();
-        let result = self.watch.s5.check(&running, archives.as_deref());
+        let result = self.watch.s5.check(&running, &archives);
         self.insist(result);
     }
 
