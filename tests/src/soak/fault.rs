@@ -342,10 +342,32 @@ impl Fault {
         }
     }
 
-    /// Whether a SYN may have to be sent again: packets wait in the host agent, and die with it.
+    /// Whether a SYN may have to be sent again: what waits in a host agent dies with it, and a host
+    /// that no deciding node answers for a second makes its clients try again.
     #[must_use]
-    pub fn may_lose_first_packets(&self) -> bool {
-        matches!(self, Self::KillVemd { .. } | Self::KillVemdGuardian { .. })
+    pub fn may_cost_a_syn(&self) -> bool {
+        const ALMOST_A_SECOND_MS: u64 = 700;
+        match self {
+            Self::KillVemd { .. } | Self::KillVemdGuardian { .. } => true,
+            Self::PauseService { side, for_ms, .. }
+            | Self::Unplug { side, for_ms }
+            | Self::CutService { side, for_ms } => {
+                *side == Side::Active && *for_ms > ALMOST_A_SECOND_MS
+            }
+            Self::CutHost { for_ms, .. } | Self::SplitHosts { for_ms } => {
+                *for_ms > ALMOST_A_SECOND_MS
+            }
+            Self::KillService { .. }
+            | Self::KillSysmgr { .. }
+            | Self::KillGuardian { .. }
+            | Self::PowerOff { .. }
+            | Self::Pause { .. }
+            | Self::CutLink { .. }
+            | Self::Flap { .. }
+            | Self::CutLinks { .. }
+            | Self::Switchover
+            | Self::Reload => false,
+        }
     }
 
     /// Makes the fault, waits as long as it lasts, and mends it.

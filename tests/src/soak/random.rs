@@ -114,7 +114,7 @@ struct Pending {
     number: u64,
     what: String,
     failed_over: bool,
-    may_lose_first_packets: bool,
+    may_cost_a_syn: bool,
     from_ns: u64,
     to_ns: u64,
     looks: u32,
@@ -296,7 +296,7 @@ impl Soak<'_> {
             number: round.number,
             what: what.clone(),
             failed_over: active != survivor,
-            may_lose_first_packets: round.faults.iter().any(Fault::may_lose_first_packets),
+            may_cost_a_syn: round.faults.iter().any(Fault::may_cost_a_syn),
             from_ns: struck.at_ns - LEAD_NS,
             to_ns: clock::now_ns(),
             looks: 0,
@@ -427,7 +427,7 @@ impl Soak<'_> {
         if window.connections_failed > 0 {
             wrong.push(format!("{} connections failed", window.connections_failed));
         }
-        if window.syn_retransmitted > 0 && !round.may_lose_first_packets {
+        if window.syn_retransmitted > 0 && !round.may_cost_a_syn {
             wrong.push(format!("{} SYN sent again", window.syn_retransmitted));
         }
         if window.forbidden_attempts == 0 || window.forbidden_reached > 0 {
