@@ -3,8 +3,7 @@
 use core::time::Duration;
 
 use model::{Epoch, Role, Time};
-use wire::control::ControlMessage;
-use wire::heartbeat::{Content, State};
+use wire::heartbeat::State;
 use wire::supervision::{Activity, RedundancyStatus};
 
 use crate::activating::Activating;
@@ -12,7 +11,6 @@ use crate::active::{Active, Entry, Mode};
 use crate::boot::Booting;
 use crate::commands;
 use crate::context::Context;
-use crate::detection::Links;
 use crate::input::{Command, Input, Start};
 use crate::output::Output;
 use crate::phase::{Cause, Loss, Phase, Step};
@@ -184,19 +182,7 @@ impl Core {
                 content,
                 peer_hold_time,
                 echo,
-            } => {
-                if ctx.role != Role::Standalone {
-                    let epoch = content.epoch;
-                    if ctx.peer.beat(now, link, content, peer_hold_time, echo) {
-                        let before = ctx.peer.fault.clone();
-                        ctx.peer.judge_by_heartbeat((ctx.role, ctx.record.pair));
-                        ctx.log_fault(before);
-                        if ctx.peer.fault.is_none() {
-                            ctx.see(epoch);
-                        }
-                    }
-                }
-            }
+            } => return self.heard(now, link, content, peer_hold_time, echo),
             Input::Gasp(gasp) => match &mut self.phase {
                 Phase::Standby(standby) => {
                     standby.gasped(&gasp);
@@ -243,128 +229,6 @@ impl Core {
             Input::Command { command, kind } => return self.command(now, command, kind),
         }
         None
-    }
-
-    fn control(&mut self, now: Time, message: ControlMessage) -> Option<Step> {
-        let ctx = &mut self.ctx;
-        if ctx.role == Role::Standalone {
-            return None;
-        }
-        if let ControlMessage::Hello(hello) = &message {
-            self.hello(now, hello.clone());
-            return None;
-        }
-        // To take leave away, and to say that it has gone, needs no pair: a commit may wait for it.
-        let ends_leave = matches!(
-            message,
-            ControlMessage::Withdraw { .. } | ControlMessage::Withdrawn { .. }
-        );
-        if ctx.peer.fault.is_some() && !ends_leave {
-            return None;
-        }
-        ctx.peer.note_told(now);
-        match &message {
-            ControlMessage::Hello(_) => {}
-            ControlMessage::Refused(why) => {
-                ctx.log(
-                    3,
-                    "REFUSED",
-                    format!("The other supervisor refuses this one: {why}."),
-                );
-            }
-            ControlMessage::TakenOver { epoch } => {
-                ctx.see(*epoch);
-                ctx.peer.note_taken_over(*epoch);
-            }
-            ControlMessage::Withdrawn { epoch } => {
-                if let Phase::Active(active) = &mut self.phase {
-                    active.leave.withdrawn(*epoch);
-                }
-            }
-            ControlMessage::Reset { reason, epoch } => {
-                if let Phase::Active(active) = &self.phase
-                    && *epoch >= active.epoch
-                {
-                    // The order is meant for an active that is dead in part. One that can read it,
-                    // acts and is well keeps leading: the standby's side of the links is at fault.
-                    if active.is_well(ctx) {
-                        ctx.log(4, "RESET_REFUSED", format!(
-                            "The standby orders a reset ({reason}), but this supervisor is well."
-                        ));
-                        return None;
-                    }
-                    let reason = format!("ordered by the other supervisor: {reason}");
-                    return Some(Step::Reset {
-                        reason,
-                        loss: Loss::None,
-                    });
-                }
-            }
-            ControlMessage::Timing {
-                interval_ms,
-                misses,
-            } => {
-                if matches!(self.phase, Phase::Standby(_) | Phase::Booting(_))
-                    && (ctx.record.interval_ms, ctx.record.misses) != (*interval_ms, *misses)
-                {
-                    commands::adopt_timing(ctx, *interval_ms, *misses);
-                    ctx.persist(now);
-                }
-            }
-            ControlMessage::ConflictPolicy(policy) => {
-                if matches!(self.phase, Phase::Standby(_) | Phase::Booting(_))
-                    && ctx.record.conflict_policy != *policy
-                {
-                    ctx.record.conflict_policy = *policy;
-                    ctx.persist(now);
-                }
-            }
-            ControlMessage::Grant { .. }
-            | ControlMessage::Withdraw { .. }
-            | ControlMessage::HandOver { .. } => self.control_of_an_active(&message),
-        }
-        None
-    }
-
-    fn control_of_an_active(&mut self, message: &ControlMessage) {
-        match &mut self.phase {
-            Phase::Standby(standby) => standby.control(&mut self.ctx, message),
-            Phase::Booting(_) | Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => {
-                // Whoever does not follow holds no grant.
-                if let ControlMessage::Withdraw { epoch } = message {
-                    let message = ControlMessage::Withdrawn { epoch: *epoch };
-                    self.ctx.outputs.push_back(Output::Control(message));
-                }
-            }
-        }
-    }
-
-    fn hello(&mut self, now: Time, hello: wire::control::Hello) {
-        let ctx = &mut self.ctx;
-        let theirs = (hello.role, hello.pair);
-        let before = ctx.peer.fault.clone();
-        ctx.peer.judge((ctx.role, ctx.record.pair), theirs);
-        match ctx.peer.fault.clone() {
-            Some(fault) => {
-                ctx.log_fault(before);
-                ctx.outputs
-                    .push_back(Output::Control(ControlMessage::Refused(fault)));
-            }
-            None => {
-                ctx.see(hello.highest_epoch);
-                if let Phase::Active(_) = self.phase {
-                    let timing = ctx.timing();
-                    ctx.outputs
-                        .push_back(Output::Control(ControlMessage::Timing {
-                            interval_ms: timing.interval_ms,
-                            misses: timing.misses,
-                        }));
-                    let policy = ControlMessage::ConflictPolicy(ctx.record.conflict_policy);
-                    ctx.outputs.push_back(Output::Control(policy));
-                }
-            }
-        }
-        ctx.peer.greet(now, hello);
     }
 
     fn command(&mut self, now: Time, command: u64, kind: Command) -> Option<Step> {
@@ -505,6 +369,11 @@ impl Core {
                 let ctx = &mut self.ctx;
                 Phase::Resetting(Resetting::enter(now, ctx, reason, epoch, grant))
             }
+            Step::RestartPair { reason, epoch } => {
+                let mut resetting = Resetting::enter(now, ctx, reason, None, false);
+                resetting.restart(ctx, epoch);
+                Phase::Resetting(resetting)
+            }
             Step::Reset { reason, loss } => {
                 if loss != Loss::None {
                     // Somebody else leads: this node's history is not the newest any more.
@@ -531,92 +400,6 @@ impl Core {
             Phase::Booting(_) | Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {
                 (None, false)
             }
-        }
-    }
-
-    /// Brings what services and the peer are told up to date.
-    fn speak(&mut self, now: Time) {
-        let (activity, redundant) = match &self.phase {
-            Phase::Active(active) => (active.activity(), active.leave.given()),
-            Phase::Standby(_) => (Activity::Standby, false),
-            Phase::Booting(_) | Phase::Activating(_) | Phase::Resetting(_) => {
-                (Activity::Idle, false)
-            }
-        };
-        self.ctx.tell(activity, redundant);
-        if self.ctx.role != Role::Standalone {
-            let content = self.compose(now);
-            self.ctx.say(content);
-            self.note_links(now);
-        }
-    }
-
-    fn compose(&self, now: Time) -> Content {
-        let ctx = &self.ctx;
-        let (state, epoch, reserved, grant) = match &self.phase {
-            Phase::Booting(_) | Phase::Activating(_) => {
-                (State::Initializing, ctx.seen, None, false)
-            }
-            Phase::Active(active) => (active.state(), active.epoch, None, active.leave.given()),
-            Phase::Standby(standby) => {
-                let state = Standby::state(standby.is_stable(now, ctx));
-                (state, ctx.seen, standby.reserved(ctx), false)
-            }
-            Phase::Resetting(resetting) => {
-                let epoch = resetting.epoch.unwrap_or(ctx.seen);
-                (resetting.state(), epoch, None, resetting.grant)
-            }
-        };
-        Content {
-            revision: 0,
-            pair: ctx.record.pair,
-            role: ctx.role,
-            incarnation: ctx.incarnation,
-            state,
-            epoch,
-            reserved,
-            grant,
-            lsn: ctx.sync.lsn,
-            acked: ctx.sync.acked,
-            config_hash: ctx.sync.config_hash,
-            alone: ctx.record.alone,
-            canary: ctx.canary,
-            base: match &self.phase {
-                Phase::Active(active) => active.base,
-                Phase::Booting(_)
-                | Phase::Activating(_)
-                | Phase::Standby(_)
-                | Phase::Resetting(_) => Default::default(),
-            },
-            contest: match &self.phase {
-                Phase::Active(active) => active.contest(),
-                Phase::Booting(_)
-                | Phase::Activating(_)
-                | Phase::Standby(_)
-                | Phase::Resetting(_) => None,
-            },
-            restart: None,
-            down: ctx.down,
-        }
-    }
-
-    /// One link down is degraded, and no more.
-    fn note_links(&mut self, now: Time) {
-        let ctx = &mut self.ctx;
-        match ctx.peer.links(now, ctx.own_hold_time(), ctx.links) {
-            Links::Degraded if !ctx.degraded => {
-                ctx.degraded = true;
-                ctx.log(
-                    4,
-                    "DEGRADED",
-                    "An HA link is down; the other one carries on.".into(),
-                );
-            }
-            Links::Up if ctx.degraded => {
-                ctx.degraded = false;
-                ctx.log(5, "LINKS_UP", "All HA links are up.".to_owned());
-            }
-            Links::Up | Links::Degraded | Links::Unsettled => {}
         }
     }
 

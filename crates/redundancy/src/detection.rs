@@ -187,6 +187,11 @@ impl Peer {
             .reserved
     }
 
+    /// The epoch whose active it orders to reset.
+    pub(crate) fn orders_restart(&self) -> Option<Epoch> {
+        self.content.as_ref()?.restart
+    }
+
     /// What it says, if it is ours and not silent.
     pub(crate) fn says(&self, now: Time, our_hold_time: Duration) -> Option<&Content> {
         self.heard(now, our_hold_time)

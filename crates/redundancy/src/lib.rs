@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `core` | routing of inputs, the turn |
+//! | `core`, `hearing`, `speech` | routing of inputs, the turn; what the peer says, what it is told |
 //! | `phase` | the phases and how one leads to the next |
 //! | `boot`, `activating` | who leads; the epoch made durable |
 //! | `active` | the active; with `alone` (grant and alone mark), `gap` (after a pause), `split_brain`, `switchover` |
@@ -29,6 +29,7 @@ mod core;
 mod detection;
 mod epochs;
 mod gap;
+mod hearing;
 mod heartbeat;
 mod input;
 mod output;
@@ -36,6 +37,7 @@ mod phase;
 mod record;
 mod reset;
 mod rows;
+mod speech;
 mod split_brain;
 mod standby;
 mod status;

@@ -101,6 +101,13 @@ pub(crate) enum Step {
     TakeOver(Epoch, Ended),
     /// To stop acting, let the standby take over, and end.
     Yield(String),
+    /// To end, and to have the active of this epoch end too (chapter: "restart the pair").
+    RestartPair {
+        /// Why.
+        reason: String,
+        /// The active's epoch, or the highest seen.
+        epoch: Epoch,
+    },
     /// To stop acting and end.
     Reset {
         /// Why.

@@ -11,6 +11,7 @@
 use core::time::Duration;
 
 use model::{Epoch, Time};
+use wire::control::ControlMessage;
 use wire::heartbeat::{Gasp, State};
 use wire::supervision::Activity;
 
@@ -38,6 +39,8 @@ pub(crate) struct Resetting {
     /// What the last heartbeats of the active granted: a standby must still be able to act on it.
     pub(crate) grant: bool,
     pub(crate) epoch: Option<Epoch>,
+    /// The active of this epoch is to reset too.
+    pub(crate) restart: Option<Epoch>,
     /// Until when the archive is waited for.
     archive_by: Option<Time>,
 }
@@ -69,8 +72,19 @@ impl Resetting {
             done: false,
             grant,
             epoch: yields,
+            restart: None,
             archive_by: None,
         }
+    }
+
+    /// Orders the active of `epoch` to reset: on the control connection, and in every beat on every
+    /// link for as long as last words are waited for. An active that is dead in part may have
+    /// either of them left.
+    pub(crate) fn restart(&mut self, ctx: &mut Context, epoch: Epoch) {
+        self.restart = Some(epoch);
+        let reason = self.reason.clone();
+        let message = ControlMessage::Reset { reason, epoch };
+        ctx.outputs.push_back(Output::Control(message));
     }
 
     /// Has what this node committed archived before the end.
@@ -122,7 +136,7 @@ impl Resetting {
             return;
         }
         let superseded = self.epoch.is_some_and(|epoch| ctx.seen > epoch);
-        let said = self.gasp.is_none() || self.heard || superseded;
+        let said = (self.gasp.is_none() && self.restart.is_none()) || self.heard || superseded;
         if self.archive_by.is_some_and(|by| now < by) {
             return;
         }

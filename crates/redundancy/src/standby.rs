@@ -384,21 +384,14 @@ impl Standby {
         restarts.retain(|at| now.since(*at) < PAIR_RESTART_WINDOW);
         if restarts.len() >= PAIR_RESTARTS_MAX {
             self.reason = format!(
-                "waiting: {}, and the pair was restarted {PAIR_RESTARTS_MAX} times already",
+                "isolated: {}, and the pair was restarted {PAIR_RESTARTS_MAX} times already",
                 ended.words()
             );
             return Step::Stay;
         }
         restarts.push(now);
         let reason = format!("restart of the pair: {}, standby not stable", ended.words());
-        ctx.outputs
-            .push_back(Output::Control(ControlMessage::Reset {
-                reason: reason.clone(),
-                epoch: ctx.seen,
-            }));
-        Step::Reset {
-            reason,
-            loss: Loss::None,
-        }
+        let epoch = ctx.seen;
+        Step::RestartPair { reason, epoch }
     }
 }

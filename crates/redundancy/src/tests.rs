@@ -6,6 +6,7 @@ mod conflicts;
 mod pair;
 mod pauses;
 mod properties;
+mod restarts;
 mod scenarios;
 mod schedules;
 mod synchronisation;
