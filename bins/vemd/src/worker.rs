@@ -64,6 +64,8 @@ struct Worker {
     epochs: blocking::Sender<Fenced>,
     persisted: Option<mpsc::Receiver<EpochWritten>>,
     held_since: status::Latencies,
+    /// An operator has ordered it.
+    restarts: bool,
     unwritable: u64,
     journal: Journal,
 }
@@ -198,6 +200,7 @@ impl Worker {
         ));
         let mut worker = Self {
             held_since: status::Latencies::default(),
+            restarts: false,
             sources: watch(sources)?,
             unwritable: 0,
             settings,
@@ -257,6 +260,10 @@ impl Worker {
                 _ = terminate.recv() => return Ok(()),
             }
             self.do_effects();
+            if self.restarts {
+                // The guardian starts the next, which takes up the taps and the waiting packets.
+                return Ok(());
+            }
         }
     }
 

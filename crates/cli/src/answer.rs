@@ -2,6 +2,7 @@
 //!
 //! The layouts are the original's where one is known; each type says so.
 
+mod conflict;
 mod connection;
 mod heartbeat;
 mod module;
@@ -17,6 +18,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use conflict::{Conflict, ConflictCount, Conflicts};
 pub use connection::{ConnectionRow, Connections};
 pub use heartbeat::{HeartbeatStatus, LinkHeartbeat};
 pub use module::{ModuleRow, ModuleStatus, Modules};
@@ -40,6 +42,28 @@ pub const UNSAVED_WARNING: &str = "!!!WARNING! there is unsaved configuration!!!
 
 /// Asked by `reload`; the default is no.
 pub const RELOAD_QUESTION: &str = "This command will reboot the system. (y/n)?  [n] ";
+
+/// Asked by `reload module N` of the standby; the default is no.
+pub const RELOAD_STANDBY_QUESTION: &str =
+    "This command will reboot standby supervisor module. (y/n)?  [n] ";
+
+/// Said when the standby is told to restart.
+pub const RELOAD_STANDBY_NOTICE: &str = "about to reset standby sup";
+
+/// Asked by `reload module N` of a host's agent; the default is no.
+#[must_use]
+pub fn reload_module_question(module: model::ModuleNumber) -> String {
+    format!(
+        "This command will reload module {}. Proceed[y/n]?  [n] ",
+        module.0
+    )
+}
+
+/// Said when a host's agent is told to restart.
+#[must_use]
+pub fn reload_module_notice(module: model::ModuleNumber) -> String {
+    format!("reloading module {} ...", module.0)
+}
 
 /// Said when a role change waits for the next reload (chapter: primary to secondary).
 pub const ROLE_ON_RELOAD: &str = "Setting will be activated on next reload.";
@@ -94,6 +118,8 @@ pub enum Answer {
         /// With its header, one line after the other.
         text: String,
     },
+    /// `show redundancy conflicts`.
+    Conflicts(Conflicts),
     /// `show running-config diff`: a context diff; empty if nothing differs.
     ConfigurationDiff {
         /// The diff.
@@ -150,6 +176,7 @@ impl Answer {
                 level: CommitLevel::Local,
             } => LOCAL_NOTICE.to_owned(),
             Self::Configuration { text } | Self::ConfigurationDiff { text } => with_end(text),
+            Self::Conflicts(answer) => answer.text(),
             Self::Connections(answer) => answer.text(),
             Self::Copied => progress_bar(100) + "\n",
             Self::CopiedLocally => progress_bar(100) + "\n" + LOCAL_NOTICE,

@@ -13,6 +13,8 @@ pub enum Command {
     AttachModule(ModuleNumber),
     /// `clear redundancy traffic`.
     ClearTraffic,
+    /// `clear redundancy conflicts N`.
+    ClearConflict(u32),
     /// `configure [terminal]`.
     Configure,
     /// `copy running-config startup-config`.
@@ -31,6 +33,8 @@ pub enum Command {
     Reload,
     /// `system redundancy boot-wait …`: seconds, `None` is for ever.
     SetBootWait(Option<u32>),
+    /// `reload module N`: asks first, then restarts the standby or a host's agent.
+    ReloadModule(ModuleNumber),
     /// `system redundancy split-brain …`.
     SetConflictPolicy(ConflictPolicy),
     /// `system redundancy heartbeat …`.
@@ -100,6 +104,12 @@ pub enum Show {
     PolicyEngineStats,
     /// `show processes`.
     Processes,
+    /// `show redundancy conflicts N`: the archived running configuration.
+    RedundancyConflict(u32),
+    /// `show redundancy conflicts N diff`: the archived one against the running one.
+    RedundancyConflictDiff(u32),
+    /// `show redundancy conflicts`.
+    RedundancyConflicts,
     /// `show redundancy heartbeat`.
     RedundancyHeartbeat,
     /// `show redundancy status`: the same and the uptimes.

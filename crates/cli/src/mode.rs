@@ -110,12 +110,14 @@ impl Mode {
             Command::Statement(Statement::Enter(object)) => Some(Self::inside(object)),
             Command::PairId(_) | Command::Statement(_) => Some(invocation.context.clone()),
             Command::AttachModule(_)
+            | Command::ClearConflict(_)
             | Command::ClearTraffic
             | Command::CopyRunningToStartup
             | Command::Empty
             | Command::ForceActive
             | Command::Reload
             | Command::SetBootWait(_)
+            | Command::ReloadModule(_)
             | Command::SetConflictPolicy(_)
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)

@@ -153,6 +153,7 @@ impl Candidate {
             Command::Exit if *mode != Mode::Config => {}
             Command::Empty => {}
             Command::AttachModule(_)
+            | Command::ClearConflict(_)
             | Command::Configure
             | Command::CopyRunningToStartup
             | Command::End
@@ -161,6 +162,7 @@ impl Candidate {
             | Command::PairId(_)
             | Command::Reload
             | Command::SetBootWait(_)
+            | Command::ReloadModule(_)
             | Command::SetConflictPolicy(_)
             | Command::ClearTraffic
             | Command::SetHeartbeat(_)

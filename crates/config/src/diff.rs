@@ -9,6 +9,24 @@ const CONTEXT_LINES: usize = 3;
 /// The difference from the startup configuration to the running one; empty if there is none.
 #[must_use]
 pub fn context_diff(startup: &str, running: &str) -> String {
+    named_diff(("Startup-config", startup), ("Running-config", running))
+}
+
+/// Lines that only `old` has, and lines that only `new` has.
+#[must_use]
+pub fn lines_that_differ(old: &str, new: &str) -> (usize, usize) {
+    let diff = TextDiff::from_lines(old, new);
+    let changed = |op: &&DiffOp| op.tag() != DiffTag::Equal;
+    let ops = || diff.ops().iter().filter(changed);
+    (
+        ops().map(|op| op.old_range().len()).sum(),
+        ops().map(|op| op.new_range().len()).sum(),
+    )
+}
+
+/// The difference between two texts under the names given; empty if there is none.
+#[must_use]
+pub fn named_diff((old_name, startup): (&str, &str), (new_name, running): (&str, &str)) -> String {
     let diff = TextDiff::from_lines(startup, running);
     let (old, new): (Vec<&str>, Vec<&str>) = (startup.lines().collect(), running.lines().collect());
     let mut text = String::new();
@@ -17,7 +35,7 @@ pub fn context_diff(startup: &str, running: &str) -> String {
             continue;
         };
         if text.is_empty() {
-            text += "*** Startup-config\n--- Running-config\n";
+            text += &format!("*** {old_name}\n--- {new_name}\n");
         }
         text += "***************\n";
         let span = (first.old_range().start, last.old_range().end);

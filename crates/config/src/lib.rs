@@ -25,4 +25,4 @@ mod tests;
 
 pub use candidate::{Candidate, LineError, LineErrorKind, StatementError};
 pub use configuration::{ConfigHash, Configuration, DEFAULT_HOSTNAME, Header};
-pub use diff::context_diff;
+pub use diff::{context_diff, lines_that_differ, named_diff};

@@ -301,6 +301,7 @@ impl Supervisor {
             Ask::SetConflictPolicy(policy) => Command::SetConflictPolicy(policy),
             Ask::SetBootWait(seconds) => Command::SetBootWait(seconds),
             Ask::Reload => Command::Reload,
+            Ask::ReloadStandby => Command::ReloadStandby,
             Ask::ForceActive => Command::ForceActive,
         };
         if self.commands.len() == COMMANDS_MAX {

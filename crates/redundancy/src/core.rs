@@ -268,6 +268,7 @@ impl Core {
                 ctx.done(command, Ok(String::new()));
                 return Some(self.reload(now));
             }
+            Command::ReloadStandby => self.reload_standby(now, command),
             Command::ForceActive => return self.force_active(now, command),
         }
         None
@@ -295,6 +296,33 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// `reload module N` of the other supervisor: an order over the control connection, so that it
+    /// is the pinned peer's, and nobody else's.
+    fn reload_standby(&mut self, now: Time, command: u64) {
+        let ctx = &mut self.ctx;
+        let module = ctx.role.slot().other().module().0;
+        let acts =
+            |peer: &wire::heartbeat::Content| matches!(peer.state, State::Active | State::Paused);
+        let refusal = match &self.phase {
+            Phase::Active(_) if !ctx.peer.connected => "the other supervisor is not connected",
+            Phase::Active(_) if ctx.peer_says(now).is_some_and(acts) => {
+                "the other supervisor is active too"
+            }
+            Phase::Active(_) => {
+                let text = format!("Manual restart of Module {module} from Command Line Interface");
+                ctx.log_as("PLATFORM", 2, "PFM_MODULE_RESET", text);
+                ctx.outputs
+                    .push_back(Output::Control(wire::control::ControlMessage::Reload));
+                return ctx.done(command, Ok(String::new()));
+            }
+            Phase::Booting(_) | Phase::Activating(_) | Phase::Standby(_) | Phase::Resetting(_) => {
+                "this supervisor is not active"
+            }
+        };
+        let text = format!("Failed to reload module {module} ({refusal})");
+        ctx.done(command, Err(text));
     }
 
     fn force_active(&mut self, now: Time, command: u64) -> Option<Step> {

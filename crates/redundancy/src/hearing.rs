@@ -100,6 +100,7 @@ impl Core {
                     ctx.persist(now);
                 }
             }
+            ControlMessage::Reload => return self.told_to_reload(),
             ControlMessage::Grant { .. }
             | ControlMessage::Withdraw { .. }
             | ControlMessage::HandOver { .. } => self.control_of_an_active(&message),
@@ -128,6 +129,21 @@ impl Core {
             reason: format!("ordered by the other supervisor: {reason}"),
             loss: Loss::None,
         })
+    }
+
+    /// An operator at the active restarts this node. An active is not restarted from elsewhere.
+    fn told_to_reload(&mut self) -> Option<Step> {
+        match &self.phase {
+            Phase::Booting(_) | Phase::Standby(_) => {
+                let text = "Manual system restart from Command Line Interface".to_owned();
+                self.ctx.log_as("PLATFORM", 2, "PFM_SYSTEM_RESET", text);
+                Some(Step::Reset {
+                    reason: "Reset Requested by CLI command reload module".to_owned(),
+                    loss: Loss::None,
+                })
+            }
+            Phase::Activating(_) | Phase::Active(_) | Phase::Resetting(_) => None,
+        }
     }
 
     fn control_of_an_active(&mut self, message: &ControlMessage) {

@@ -115,6 +115,8 @@ pub enum Command {
     SetConflictPolicy(ConflictPolicy),
     /// `reload`.
     Reload,
+    /// `reload module N` of the other supervisor.
+    ReloadStandby,
     /// Lead although the peer cannot be asked.
     ForceActive,
     /// `system redundancy boot-wait`: how long a node that boots by itself, and may not lead,

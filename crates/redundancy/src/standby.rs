@@ -192,7 +192,8 @@ impl Standby {
             | ControlMessage::TakenOver { .. }
             | ControlMessage::Reset { .. }
             | ControlMessage::Timing { .. }
-            | ControlMessage::ConflictPolicy(_) => {}
+            | ControlMessage::ConflictPolicy(_)
+            | ControlMessage::Reload => {}
         }
     }
 

@@ -79,6 +79,8 @@ pub enum Output {
     },
     /// Tell the operator.
     Log(Event),
+    /// End the process, to be started anew: an operator asked for it.
+    Restart,
 }
 
 /// What is worth a line in the log.
@@ -124,6 +126,11 @@ pub enum Event {
         gateway: GatewayId,
         /// Its epoch if it takes over.
         candidate: Epoch,
+    },
+    /// The active orders a restart, for an operator.
+    Restarted {
+        /// Which.
+        gateway: GatewayId,
     },
     /// No gateway for the hold limit: new flows follow the fail mode.
     FailModeBegan,
@@ -183,6 +190,11 @@ impl fmt::Display for Event {
             Self::Promised { gateway, candidate } => write!(
                 f,
                 "the active is silent: promised gateway {} to obey nothing below epoch {candidate}",
+                gateway.0 + 1
+            ),
+            Self::Restarted { gateway } => write!(
+                f,
+                "restarting: ordered by an operator at gateway {}",
                 gateway.0 + 1
             ),
             Self::FailModeBegan => f.write_str("no active gateway: new flows follow the fail mode"),

@@ -55,6 +55,8 @@ pub enum ControlMessage {
     },
     /// The active's policy for conflicts, which the standby makes its own.
     ConflictPolicy(ConflictPolicy),
+    /// Active to standby: an operator restarts it (`reload module`).
+    Reload,
 }
 
 /// Who the sender is and what it has lived through.

@@ -119,6 +119,12 @@ pub enum ToVemMgr {
     Modules,
     /// From `policy_engine`.
     PolicyEngine(FromPolicyEngine),
+    /// From `vshd`: `reload module`. Answered by [`FromVemMgr::Restarting`] or
+    /// [`FromVemMgr::Refused`].
+    Restart {
+        /// Which VEM.
+        module: ModuleNumber,
+    },
 }
 
 /// Answers of `vem_mgr`.
@@ -126,6 +132,10 @@ pub enum ToVemMgr {
 pub enum FromVemMgr {
     /// One row per registered VEM.
     Modules(Vec<Module>),
+    /// The VEM was told to restart its agent.
+    Restarting,
+    /// Refused, in words.
+    Refused(String),
 }
 
 /// One VEM.

@@ -228,6 +228,8 @@ pub enum Ask {
     SetBootWait(Option<u32>),
     /// `reload`, answered before it happens.
     Reload,
+    /// `reload module N` of the other supervisor; only the active may.
+    ReloadStandby,
     /// Lead although the peer cannot be asked (`force-active`).
     ForceActive,
 }

@@ -239,4 +239,9 @@ pub enum ToVem {
         /// Its epoch.
         epoch: Epoch,
     },
+    /// An operator restarts the host agent (`reload module`). Only the active that is obeyed may.
+    Restart {
+        /// The sender's epoch.
+        epoch: Epoch,
+    },
 }

@@ -219,6 +219,8 @@ impl World {
                 let (stale, next) = self.hosts[host].walk(older_than, after, limit);
                 Some(Input::Walked { stale, next })
             }
+            // `reload module` is no command of the simulated operator.
+            Output::Restart => None,
             Output::Log(event) => {
                 self.trace
                     .line(self.now, format_args!("host {host}: {event}"));

@@ -101,6 +101,7 @@ impl Worker {
                 self.handle(Input::Walked { stale, next });
             }
             Output::Log(event) => self.journal.line(&event.to_string()),
+            Output::Restart => self.restarts = true,
         }
     }
 

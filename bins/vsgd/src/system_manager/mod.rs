@@ -413,6 +413,7 @@ impl Manager {
             | Ask::SetBootWait(_)
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
+            | Ask::ReloadStandby
             | Ask::ForceActive => Answer::Refused("Not for the shell of the core".to_owned()),
         };
         self.children

@@ -519,3 +519,46 @@ fn json_is_the_same_value_and_pipes_filter_either() {
     let without = answer.render(&[Filter::Exclude("Redundancy".to_owned())]);
     assert!(!without.contains("Redundancy") && without.contains("Internal state"));
 }
+
+#[test]
+fn conflicts_say_what_was_lost_and_where_to_look() {
+    let none = Conflicts {
+        conflicts: Vec::new(),
+    };
+    assert_eq!(none.text(), "No conflict is archived.\n");
+    let conflicts = Conflicts {
+        conflicts: vec![Conflict {
+            number: Some(3),
+            when: "Sat May 19 02:52:21 2018".to_owned(),
+            node: Slot::Sup2,
+            epoch: "4.ab".to_owned(),
+            lsn: 120,
+            prevailed: "5.cd".to_owned(),
+            reason: "both were active".to_owned(),
+            commits: Some(2),
+            lines_lost: 4,
+            lines_gained: 1,
+            counts: vec![ConflictCount {
+                service: "cfgmgr".to_owned(),
+                records: 3,
+                archived: true,
+            }],
+            left_out: 0,
+        }],
+    };
+    assert_eq!(
+        conflicts.text(),
+        "\
+Conflict 3
+----------
+            Archived:   Sat May 19 02:52:21 2018
+                Node:   sup-2
+         Last commit:   120 of epoch 4.ab
+    Prevailing epoch:   5.cd
+              Reason:   both were active
+        Commits lost:   2
+       Configuration:   4 lines only in the archive, 1 only in running-config
+               State:   3 records of cfgmgr (archived)
+"
+    );
+}

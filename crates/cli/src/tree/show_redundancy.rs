@@ -1,11 +1,15 @@
 //! `show redundancy`.
 
 use super::show::leaf;
-use super::{Node, keyword};
+use super::{Node, keyword, number};
 use crate::command::{Command, Show};
+
+/// Largest number of a conflict: they count up and are never given twice.
+pub(super) const CONFLICT_NUMBER_MAX: u32 = 999_999;
 
 pub(super) fn commands() -> Node {
     keyword("redundancy", "The pair").then_all([
+        conflicts(),
         leaf("heartbeat", "Heartbeats on each link", |_| {
             Ok(Command::Show(Show::RedundancyHeartbeat))
         }),
@@ -18,4 +22,23 @@ pub(super) fn commands() -> Node {
             |_| Ok(Command::Show(Show::RedundancyTraffic)),
         ),
     ])
+}
+
+fn conflicts() -> Node {
+    leaf("conflicts", "What nodes had that lost a conflict", |_| {
+        Ok(Command::Show(Show::RedundancyConflicts))
+    })
+    .then(
+        number("number", 1, CONFLICT_NUMBER_MAX, "One of them, in full")
+            .ends(|words| {
+                let number = words.number("number")?;
+                Ok(Command::Show(Show::RedundancyConflict(number)))
+            })
+            .then(
+                keyword("diff", "What differs in the running configuration").ends(|words| {
+                    let number = words.number("number")?;
+                    Ok(Command::Show(Show::RedundancyConflictDiff(number)))
+                }),
+            ),
+    )
 }

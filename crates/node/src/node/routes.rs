@@ -92,6 +92,7 @@ impl Node {
             | Ask::SetBootWait(_)
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
+            | Ask::ReloadStandby
             | Ask::ForceActive => Answer::Refused("asked of the wrong one".to_owned()),
         }
     }

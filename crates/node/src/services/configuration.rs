@@ -21,7 +21,8 @@ pub const CONFIGURATION: Namespace = Namespace {
     durability: Durability::Persistent,
 };
 
-const RUNNING: &[u8] = b"running";
+/// Key of the running configuration.
+pub const RUNNING: &[u8] = b"running";
 const STARTUP: &[u8] = b"startup";
 const GENERATION: &[u8] = b"generation";
 

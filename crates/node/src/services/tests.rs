@@ -1,6 +1,7 @@
 //! The services of a pair joined by a broker in memory: what a change, a restart and a takeover
 //! do, as seen from outside.
 
+mod conflicts;
 mod pair;
 
 use core::time::Duration;
@@ -375,6 +376,52 @@ fn a_reload_asks_first_and_warns_of_what_is_not_saved() {
     shell(&mut pair, 0, "reload");
     shell(&mut pair, 0, "y");
     assert_eq!(pair.reloads, 1);
+}
+
+#[test]
+fn a_module_is_restarted_from_the_actives_console_after_a_question() {
+    let mut pair = led();
+    pair.open_shell(0);
+    pair.take_vem(0);
+    let (text, failed, _) = shell(&mut pair, 0, "reload module 1");
+    assert!(failed && text.contains("is this supervisor"), "{text}");
+    let (text, failed, _) = shell(&mut pair, 0, "reload module 9");
+    assert!(
+        failed && text.contains("% Module 9 is not present"),
+        "{text}"
+    );
+    let (text, ..) = shell(&mut pair, 0, "reload module 2");
+    assert_eq!(
+        text,
+        "This command will reboot standby supervisor module. (y/n)?  [n] "
+    );
+    shell(&mut pair, 0, "n");
+    assert_eq!(pair.reloads, 0);
+    shell(&mut pair, 0, "reload module 2");
+    let (text, failed, _) = shell(&mut pair, 0, "y");
+    assert_eq!(
+        (text.as_str(), failed),
+        ("about to reset standby sup\n", false)
+    );
+    assert_eq!(pair.reloads, 1);
+    let (text, ..) = shell(&mut pair, 0, "reload module 3");
+    assert_eq!(
+        text,
+        "This command will reload module 3. Proceed[y/n]?  [n] "
+    );
+    let (text, failed, _) = shell(&mut pair, 0, "y");
+    assert!(
+        failed && text.contains("Module 3 is offline"),
+        "not claimed yet: {text}"
+    );
+    pair.vem(0, FromVem::ClaimAccepted { epoch: epoch(1) });
+    shell(&mut pair, 0, "reload module 3");
+    let (text, failed, _) = shell(&mut pair, 0, "y");
+    assert_eq!((text.as_str(), failed), ("reloading module 3 ...\n", false));
+    assert!(
+        pair.take_vem(0)
+            .contains(&ToVem::Restart { epoch: epoch(1) })
+    );
 }
 
 #[test]

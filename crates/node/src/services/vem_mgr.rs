@@ -314,12 +314,7 @@ impl VemMgr {
                     self.generation(now, generation);
                 }
             }
-            Kind::Request => {
-                if let Ok(ToVemMgr::Modules) = decode_body(&message.body) {
-                    let modules = FromVemMgr::Modules(self.modules());
-                    self.out.respond(&message, &modules);
-                }
-            }
+            Kind::Request => self.request(now, &message),
             Kind::Response => {
                 if let Ok(FromPolicyEngine::Decided { epoch, decisions }) =
                     decode_body(&message.body)
@@ -332,6 +327,39 @@ impl VemMgr {
                     self.asking.wait(now, batch);
                 }
             }
+        }
+    }
+
+    fn request(&mut self, now: Time, message: &Message) {
+        let answer = match decode_body(&message.body) {
+            Ok(ToVemMgr::Modules) => FromVemMgr::Modules(self.modules()),
+            Ok(ToVemMgr::Restart { module }) => self.restart(now, message, module),
+            Ok(ToVemMgr::PolicyEngine(_)) | Err(_) => return,
+        };
+        self.out.respond(message, &answer);
+    }
+
+    /// `reload module`: the agent of that host restarts; what it has decided stays in its kernel.
+    fn restart(&mut self, now: Time, message: &Message, module: model::ModuleNumber) -> FromVemMgr {
+        let refused = |why: &str| FromVemMgr::Refused(format!("Module {} {why}", module.0));
+        if message.source != ServiceName::Vshd.sap() {
+            return refused("is restarted from the shell only");
+        }
+        let Some(epoch) = self.acting() else {
+            return refused("obeys the other supervisor");
+        };
+        let obeys = |accepted: Option<Epoch>| accepted == Some(epoch);
+        match self.connections.with_module(module) {
+            Some((id, connection)) if obeys(connection.accepted) => {
+                self.send(now, id, ToVem::Restart { epoch });
+                let text = format!(
+                    "Manual restart of Module {} from Command Line Interface",
+                    module.0
+                );
+                self.out.log("PLATFORM", 2, "PFM_MODULE_RESET", text);
+                FromVemMgr::Restarting
+            }
+            Some(_) | None => refused("is offline"),
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod asking;
 mod attach;
+mod conflicts;
 mod dispatch;
 mod session;
 mod show;
@@ -19,21 +20,23 @@ mod wall;
 
 use std::collections::BTreeMap;
 
-use cli::answer::{RELOAD_QUESTION, is_yes};
+use cli::answer::is_yes;
 use cli::tree::Grammar;
 use cli::{Command, Invocation, Mode, Standing};
 use model::{ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
+use wire::conflict::{HELD, KEPT};
 use wire::console::{FromShell, LINE_MAX_BYTES, ToShell};
-use wire::supervision::{Activity, Ask, FromService, Posture};
+use wire::supervision::{Activity, FromService, Posture};
 
 use super::configuration::{CONFIGURATION, ConfigurationMirror};
 use super::outbox::Outbox;
 use crate::checkpoint_client::{CheckpointClient, CheckpointEvent};
 use crate::service::{Service, ServiceInput, ServiceOutput, SessionId, ShellEvent};
 use attach::CARRIED;
+use conflicts::Archives;
 use dispatch::{Known, Outcome, Plan};
-use session::{Fetch, Reply, Session, State};
+use session::{Asked, Fetch, Reply, Session, State};
 
 pub use session::{IDLE_LIMIT, LINES_MAX};
 
@@ -64,6 +67,7 @@ pub struct Vshd {
     active_since: Option<Time>,
     unix_s: (u64, Time),
     mirror: ConfigurationMirror,
+    archives: Archives,
     hostname: String,
     sessions: BTreeMap<SessionId, Session>,
     peer_broker: bool,
@@ -83,6 +87,8 @@ impl Vshd {
     pub fn new(now: Time, facts: Facts) -> Self {
         let mut checkpoint = CheckpointClient::new(ServiceName::Vshd, now);
         checkpoint.watch(now, CONFIGURATION);
+        checkpoint.watch(now, HELD);
+        checkpoint.watch(now, KEPT);
         Self {
             out: Outbox::new(ServiceName::Vshd, now),
             checkpoint,
@@ -94,6 +100,7 @@ impl Vshd {
             active_since: None,
             unix_s: (0, now),
             mirror: ConfigurationMirror::default(),
+            archives: Archives::default(),
             sessions: BTreeMap::new(),
             peer_broker: false,
         }
@@ -127,6 +134,9 @@ impl Vshd {
             now,
             unix_s: self.unix_s.0 + now.since(self.unix_s.1).as_secs(),
             active_since: self.active_since,
+            slot: self.posture.as_ref().map(|posture| posture.slot),
+            running: &self.mirror.running,
+            archives: &self.archives,
         }
     }
 
@@ -244,10 +254,7 @@ impl Vshd {
                 return;
             };
             match core::mem::replace(&mut session.state, State::Ready) {
-                State::Asking(invocation) if is_yes(&line) => {
-                    let fetches = [Fetch::Manager(Ask::Reload)].into();
-                    self.begin(now, id, *invocation, line, fetches, dispatch::SHOW_LIMIT);
-                }
+                State::Asking(asked) if is_yes(&line) => self.confirmed(now, id, *asked, line),
                 State::Asking(_) => self.prompt(id, false),
                 State::Ready | State::Busy(_) | State::Attached(_) => self.line(now, id, line),
             }
@@ -312,13 +319,17 @@ impl Vshd {
                 self.tell(id, ToShell::Output(text));
                 self.prompt(id, true);
             }
-            Outcome::Confirm(warning) => {
-                if !warning.is_empty() {
-                    self.tell(id, ToShell::Output(format!("{warning}\n")));
+            Outcome::Confirm(question) => {
+                if !question.warning.is_empty() {
+                    self.tell(id, ToShell::Output(format!("{}\n", question.warning)));
                 }
-                self.tell(id, ToShell::Question(RELOAD_QUESTION.to_owned()));
+                self.tell(id, ToShell::Question(question.text));
                 if let Some(session) = self.sessions.get_mut(&id) {
-                    session.state = State::Asking(Box::new(invocation.clone()));
+                    session.state = State::Asking(Box::new(Asked {
+                        invocation: invocation.clone(),
+                        then: question.then,
+                        notice: question.notice,
+                    }));
                 }
             }
         }
@@ -395,6 +406,8 @@ impl Vshd {
                 let from = message.source;
                 let reply = if from == ServiceName::Cfgmgr.sap() {
                     decode_body(&message.body).map(Reply::Cfgmgr)
+                } else if from == ServiceName::Pss.sap() {
+                    decode_body(&message.body).map(Reply::Pss)
                 } else if from == ServiceName::PolicyEngine.sap() {
                     decode_body(&message.body).map(Reply::PolicyEngine)
                 } else {
@@ -412,12 +425,17 @@ impl Vshd {
         let mut learned = false;
         while let Some(event) = self.checkpoint.poll_event() {
             match event {
-                CheckpointEvent::Reset(_) => self.mirror = ConfigurationMirror::default(),
-                CheckpointEvent::Operations(_, operations) => {
+                CheckpointEvent::Reset(CONFIGURATION) => {
+                    self.mirror = ConfigurationMirror::default();
+                }
+                CheckpointEvent::Operations(CONFIGURATION, operations) => {
                     self.mirror.apply(&operations);
                     learned = true;
                 }
-                CheckpointEvent::Loaded(_) => learned = true,
+                CheckpointEvent::Loaded(CONFIGURATION) => learned = true,
+                CheckpointEvent::Reset(namespace) => self.archives.reset(namespace),
+                CheckpointEvent::Operations(_, operations) => self.archives.apply(operations),
+                CheckpointEvent::Loaded(_) => {}
                 CheckpointEvent::Committed { .. } | CheckpointEvent::CommitRefused { .. } => {}
             }
         }

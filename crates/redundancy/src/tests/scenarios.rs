@@ -380,6 +380,28 @@ fn reload_of_the_active_is_a_switchover_and_an_active_without_standby_comes_back
 }
 
 #[test]
+fn the_active_reloads_its_standby_and_only_that() {
+    let mut pair = Pair::stable(1);
+    let before = pair.actives();
+    pair.command(B, Command::ReloadStandby);
+    pair.run(1_000);
+    assert!(pair.is_stable(B), "a standby reloads nobody");
+    pair.command(A, Command::ReloadStandby);
+    pair.run_until("B resets", 2_000, |pair| !pair.is_stable(B));
+    pair.run_until("B is stable again", 20_000, |pair| pair.is_stable(B));
+    assert_eq!(pair.actives(), before);
+    assert_eq!(
+        pair.sides[B]
+            .durable
+            .reset_reasons
+            .last()
+            .map(String::as_str),
+        Some("Reset Requested by CLI command reload module")
+    );
+    assert_eq!(pair.sides[A].durable.reset_reasons.last(), None);
+}
+
+#[test]
 fn one_way_loss_towards_the_standby_ends_with_one_active() {
     let mut pair = Pair::stable(1);
     pair.run(100);

@@ -274,6 +274,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             control(ControlMessage::ConflictPolicy(ConflictPolicy::MostVems)),
         ),
         ("pss is down", Input::Down(Some(model::ServiceName::Pss))),
+        ("told to reload", control(ControlMessage::Reload)),
         (
             "services starting",
             Input::Services(ServicesHealth::Starting),
@@ -351,6 +352,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
         ),
         ("boot wait", command(Command::SetBootWait(Some(60)))),
         ("reload", command(Command::Reload)),
+        ("reload standby", command(Command::ReloadStandby)),
         ("force active", command(Command::ForceActive)),
         (
             "all writes durable",

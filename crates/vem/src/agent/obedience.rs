@@ -94,6 +94,12 @@ impl Vem {
                 within_ms,
             } => self.asked_to_vote(now, gateway, vote, candidate, within_ms),
             ToVem::Acting { question, epoch } => self.acts(gateway, question, epoch),
+            ToVem::Restart { epoch } => {
+                if self.gateways.obeyed_as(gateway, epoch).is_some() {
+                    self.log(Event::Restarted { gateway });
+                    self.effects.push_back(Output::Restart);
+                }
+            }
         }
     }
 

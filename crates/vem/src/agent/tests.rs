@@ -293,6 +293,22 @@ fn flow_that_never_pauses_is_settled_by_force() {
 }
 
 #[test]
+fn only_the_active_that_is_obeyed_restarts_the_agent() {
+    let mut bench = Bench::new();
+    bench.give(Input::Connected(A));
+    bench.give(Input::Connected(B));
+    bench.claim(A, epoch(1, 1), 1);
+    bench.give(Input::Persisted(obeyed(epoch(1, 1))));
+    bench.take();
+    for (gateway, wrong) in [(B, epoch(1, 1)), (A, epoch(1, 2)), (A, epoch(2, 1))] {
+        bench.say(gateway, ToVem::Restart { epoch: wrong });
+        assert!(!bench.take().contains(&Output::Restart));
+    }
+    bench.say(A, ToVem::Restart { epoch: epoch(1, 1) });
+    assert!(bench.take().contains(&Output::Restart));
+}
+
+#[test]
 fn claim_is_durable_before_anything_follows() {
     let mut bench = Bench::new();
     bench.give(Input::Connected(A));

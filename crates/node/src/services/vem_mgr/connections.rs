@@ -97,6 +97,11 @@ impl Connections {
             .map(|(id, connection)| (*id, connection))
     }
 
+    pub(super) fn with_module(&self, module: ModuleNumber) -> Option<(VemConnection, &Connection)> {
+        self.iter()
+            .find(|(_, connection)| connection.module == Some(module))
+    }
+
     pub(super) fn of_module(&self, module: ModuleNumber) -> Option<&Connection> {
         self.open
             .values()

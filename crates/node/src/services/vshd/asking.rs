@@ -1,12 +1,13 @@
 //! What a command must be told by others: asked one by one, each answered, refused or overdue.
 
-use cli::{Command, Invocation};
+use cli::Invocation;
 use model::{ServiceName, Time};
+use wire::checkpoint::ToPss;
 use wire::supervision::{Answer, FromService};
 
 use super::Vshd;
 use super::dispatch::{self, Outcome};
-use super::session::{Fetch, Pending, Reply, Session, State};
+use super::session::{Asked, Fetch, Pending, Reply, Session, State};
 use crate::service::SessionId;
 
 impl Vshd {
@@ -19,6 +20,23 @@ impl Vshd {
         fetches: std::collections::VecDeque<Fetch>,
         limit: core::time::Duration,
     ) {
+        self.begin_as(now, id, (invocation, line, None), fetches, limit);
+    }
+
+    /// The operator has said yes.
+    pub(super) fn confirmed(&mut self, now: Time, id: SessionId, asked: Asked, line: String) {
+        let what = (asked.invocation, line, Some(asked.notice));
+        self.begin_as(now, id, what, [asked.then].into(), dispatch::SHOW_LIMIT);
+    }
+
+    fn begin_as(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        (invocation, line, confirmed): (Invocation, String, Option<String>),
+        fetches: std::collections::VecDeque<Fetch>,
+        limit: core::time::Duration,
+    ) {
         let deadline = now + limit;
         let replies = Vec::new();
         let mut pending = Pending {
@@ -28,6 +46,7 @@ impl Vshd {
             replies,
             number: 0,
             deadline,
+            confirmed,
         };
         self.ask(&mut pending);
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -50,6 +69,9 @@ impl Vshd {
                 question
             }
             Fetch::Cfgmgr(body) => self.out.request(ServiceName::Cfgmgr, body),
+            Fetch::Pss(request) => self
+                .out
+                .request(ServiceName::Pss, &ToPss::Request(request.clone())),
             Fetch::PolicyEngine(body) => self.out.request(ServiceName::PolicyEngine, body),
             Fetch::VemMgr(body) => self.out.request(ServiceName::VemMgr, body),
             Fetch::Activation => self.out.number(),
@@ -87,6 +109,10 @@ impl Vshd {
                     self.out.repeat(ServiceName::PolicyEngine, number, body);
                 }
                 Some(Fetch::VemMgr(body)) => self.out.repeat(ServiceName::VemMgr, number, body),
+                Some(Fetch::Pss(request)) => {
+                    let body = ToPss::Request(request.clone());
+                    self.out.repeat(ServiceName::Pss, number, &body);
+                }
                 Some(Fetch::Manager(_) | Fetch::Activation) | None => {}
             }
         }
@@ -132,16 +158,11 @@ impl Vshd {
             self.activated(now);
             return;
         }
-        let reloaded = pending.invocation.command == Command::Reload
-            && matches!(pending.replies.as_slice(), [Reply::Manager(_)]);
         let columns = self
             .sessions
             .get(&id)
             .map_or(0, |session| session.prompt_columns);
-        let mut outcome = dispatch::finish(&pending, columns, &self.known(now));
-        if reloaded && !matches!(outcome, Outcome::Failed(_)) {
-            outcome = Outcome::Answer(cli::Answer::Done);
-        }
+        let outcome = dispatch::finish(&pending, columns, &self.known(now));
         self.outcome(now, id, &pending.invocation, &pending.line, outcome);
         self.work(now, id);
     }

@@ -32,7 +32,11 @@ impl Vshd {
             return Err(format!("% Module {} is this supervisor\n", module.0));
         }
         if slot.is_none_or(|slot| slot.other().module() != module) {
-            return Err(format!("% Module {} is not a supervisor\n", module.0));
+            // A host's agent has no shell: `vemd show` on the host is what there is.
+            return Err(format!(
+                "% attach to module {} is not supported\n",
+                module.0
+            ));
         }
         if !self.peer_broker || id.0 & CARRIED != 0 {
             return Err(format!(

@@ -4,16 +4,18 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use cli::answer::{
-    CommitLevel, FORCE_ACTIVE_WARNING, ROLE_ON_RELOAD, RedundancyReport, SWITCHOVER_REFUSED,
-    Uptime, Version,
+    CommitLevel, FORCE_ACTIVE_WARNING, RELOAD_QUESTION, RELOAD_STANDBY_NOTICE,
+    RELOAD_STANDBY_QUESTION, ROLE_ON_RELOAD, RedundancyReport, SWITCHOVER_REFUSED, Uptime, Version,
+    reload_module_notice, reload_module_question,
 };
 use cli::{Answer, Command, Mode, Show, Statement};
-use config::{Configuration, Header, context_diff};
-use model::{PairId, Role, Time};
-use wire::checkpoint::Acknowledgement;
+use config::{Configuration, Header, context_diff, named_diff};
+use model::{ModuleNumber, PairId, Role, Slot, Time};
+use wire::checkpoint::{Acknowledgement, Request, Response};
 use wire::service::{FromCfgmgr, FromPolicyEngine, FromVemMgr, ToCfgmgr, ToPolicyEngine, ToVemMgr};
 use wire::supervision::{self, Ask, LOG_LINES_MAX};
 
+use super::conflicts::Archives;
 use super::session::{Fetch, Pending, Reply};
 use super::{Facts, show, wall};
 
@@ -35,8 +37,18 @@ pub(super) enum Outcome {
     Answer(Answer),
     /// Text, ready to print; the command has failed.
     Failed(String),
-    /// `reload` asks, below this warning.
-    Confirm(String),
+    /// The operator is asked first.
+    Confirm(Question),
+}
+
+/// A question, and what follows a yes.
+pub(super) struct Question {
+    /// Stands above it.
+    pub(super) warning: String,
+    pub(super) text: String,
+    pub(super) then: Fetch,
+    /// Said once it is done.
+    pub(super) notice: String,
 }
 
 /// What is known without asking.
@@ -46,6 +58,9 @@ pub(super) struct Known<'a> {
     pub(super) now: Time,
     pub(super) unix_s: u64,
     pub(super) active_since: Option<Time>,
+    pub(super) slot: Option<Slot>,
+    pub(super) running: &'a str,
+    pub(super) archives: &'a Archives,
 }
 
 fn fetch<const N: usize>(fetches: [Fetch; N]) -> Plan {
@@ -70,6 +85,11 @@ pub(super) fn plan(
         // Whether it ends the session is known from the session's mode, not from where the word
         // was found: `exit` is a word of exec mode that every mode understands.
         Command::Exit => Plan::Now(Outcome::Answer(Answer::Done)),
+        Command::ClearConflict(number) => {
+            let request = Request::ClearConflict { number: *number };
+            Plan::Fetch([Fetch::Pss(request)].into(), COMMIT_LIMIT)
+        }
+        Command::ReloadModule(module) => plan_reload_module(*module, known),
         Command::ClearTraffic => manager(Ask::ClearTraffic),
         Command::CopyRunningToStartup => plan_commit(ToCfgmgr::Save),
         Command::ForceActive => Plan::Fetch(
@@ -107,6 +127,20 @@ pub(super) fn plan(
     }
 }
 
+/// Whether the module is there decides what is asked.
+fn plan_reload_module(module: ModuleNumber, known: &Known<'_>) -> Plan {
+    match known.slot {
+        Some(slot) if slot.module() == module => Plan::Now(Outcome::Failed(format!(
+            "% Module {} is this supervisor: use reload\n",
+            module.0
+        ))),
+        Some(slot) if slot.other().module() == module => {
+            fetch([Fetch::Manager(Ask::RedundancyStatus)])
+        }
+        Some(_) | None => fetch([Fetch::VemMgr(ToVemMgr::Modules)]),
+    }
+}
+
 /// A change, and before it, whether the node has another to confirm it.
 fn plan_commit(change: ToCfgmgr) -> Plan {
     let role = Fetch::Manager(Ask::RedundancyStatus);
@@ -129,6 +163,12 @@ fn plan_show(show: Show, known: &Known<'_>) -> Plan {
         ]),
         Show::PolicyEngineStats => fetch([Fetch::PolicyEngine(ToPolicyEngine::Stats)]),
         Show::Processes => fetch([Fetch::Manager(Ask::Processes)]),
+        Show::RedundancyConflicts => Plan::Now(Outcome::Answer(Answer::Conflicts(
+            known.archives.list(known.running),
+        ))),
+        Show::RedundancyConflict(number) | Show::RedundancyConflictDiff(number) => {
+            Plan::Now(conflict(show, number, known))
+        }
         Show::RedundancyHeartbeat => fetch([Fetch::Manager(Ask::HeartbeatStatus)]),
         Show::RedundancyTraffic => fetch([Fetch::Manager(Ask::Traffic)]),
         Show::RedundancyStatus | Show::SystemRedundancyStatus => {
@@ -177,6 +217,11 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             return Outcome::Failed(refusal);
         }
     }
+    if let Some(notice) = &pending.confirmed {
+        return Outcome::Answer(Answer::Message {
+            text: notice.clone(),
+        });
+    }
     let replies = pending.replies.as_slice();
     match (&pending.invocation.command, replies) {
         (Command::Reload, [Reply::Cfgmgr(running), Reply::Cfgmgr(startup)]) => {
@@ -186,8 +231,14 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             } else {
                 cli::answer::UNSAVED_WARNING
             };
-            Outcome::Confirm(warning.to_owned())
+            Outcome::Confirm(Question {
+                warning: warning.to_owned(),
+                text: RELOAD_QUESTION.to_owned(),
+                then: Fetch::Manager(Ask::Reload),
+                notice: String::new(),
+            })
         }
+        (Command::ReloadModule(module), replies) => reload_module(*module, replies),
         (
             Command::SetRole(_),
             [
@@ -215,6 +266,53 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             text: FORCE_ACTIVE_WARNING.to_owned(),
         }),
         _ => Outcome::Answer(Answer::Done),
+    }
+}
+
+/// What is asked before a module is restarted, if it is there.
+fn reload_module(module: ModuleNumber, replies: &[Reply]) -> Outcome {
+    use supervision::Answer as Manager;
+    let (text, then, notice) = match replies {
+        [Reply::Manager(Manager::RedundancyStatus(status))] if status.other.is_some() => (
+            RELOAD_STANDBY_QUESTION.to_owned(),
+            Fetch::Manager(Ask::ReloadStandby),
+            RELOAD_STANDBY_NOTICE.to_owned(),
+        ),
+        [Reply::VemMgr(FromVemMgr::Modules(modules))]
+            if modules.iter().any(|known| known.module == module) =>
+        {
+            (
+                reload_module_question(module),
+                Fetch::VemMgr(ToVemMgr::Restart { module }),
+                reload_module_notice(module),
+            )
+        }
+        _ => return Outcome::Failed(format!("% Module {} is not present\n", module.0)),
+    };
+    Outcome::Confirm(Question {
+        warning: String::new(),
+        text,
+        then,
+        notice,
+    })
+}
+
+/// One archived configuration, or what differs from it.
+fn conflict(show: Show, number: u32, known: &Known<'_>) -> Outcome {
+    let Some(archived) = known.archives.find(number) else {
+        return Outcome::Failed(format!("% There is no conflict {number}\n"));
+    };
+    match show {
+        Show::RedundancyConflictDiff(_) => Outcome::Answer(Answer::ConfigurationDiff {
+            text: named_diff(
+                ("Archived-config", archived),
+                ("Running-config", known.running),
+            ),
+        }),
+        _ => {
+            let command = format!("show redundancy conflicts {number}");
+            shown(&command, archived, None, known)
+        }
     }
 }
 
@@ -257,8 +355,11 @@ fn refusal(reply: &Reply, pending: &Pending, prompt_columns: usize) -> Option<St
                 Some(format!("{message}\n"))
             }
         }
+        Reply::Pss(Response::Refused(why)) => Some(format!("% {why}\n")),
+        Reply::VemMgr(FromVemMgr::Refused(why)) => Some(format!("% {why}\n")),
         Reply::Manager(_)
         | Reply::Cfgmgr(_)
+        | Reply::Pss(_)
         | Reply::PolicyEngine(_)
         | Reply::VemMgr(_)
         | Reply::Activated => None,
@@ -345,6 +446,10 @@ fn configuration(show: Show, text: &str, pair_id: Option<PairId>, known: &Known<
         Show::StartupConfig => "show startup-config",
         _ => "show running-config",
     };
+    shown(command, text, pair_id, known)
+}
+
+fn shown(command: &str, text: &str, pair_id: Option<PairId>, known: &Known<'_>) -> Outcome {
     let time = wall::ctime(known.unix_s);
     let header = Header {
         command,

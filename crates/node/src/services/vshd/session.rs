@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use cli::{Invocation, Mode};
 use model::Time;
+use wire::checkpoint::{Request, Response};
 use wire::service::{FromCfgmgr, FromPolicyEngine, FromVemMgr, ToCfgmgr, ToPolicyEngine, ToVemMgr};
 use wire::supervision::{Answer, Ask};
 
@@ -20,6 +21,7 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(30 * 60);
 pub(super) enum Fetch {
     Manager(Ask),
     Cfgmgr(ToCfgmgr),
+    Pss(Request),
     PolicyEngine(ToPolicyEngine),
     VemMgr(ToVemMgr),
     /// Nobody is asked: told when this node is active.
@@ -32,6 +34,7 @@ impl Fetch {
         match self {
             Self::Manager(_) => "the System Manager",
             Self::Cfgmgr(_) => "cfgmgr",
+            Self::Pss(_) => "pss",
             Self::PolicyEngine(_) => "policy_engine",
             Self::VemMgr(_) => "vem_mgr",
             Self::Activation => "this supervisor",
@@ -41,9 +44,11 @@ impl Fetch {
     /// What is wrong when the answer has not come in time.
     pub(super) const fn overdue(&self) -> &'static str {
         match self {
-            Self::Manager(_) | Self::Cfgmgr(_) | Self::PolicyEngine(_) | Self::VemMgr(_) => {
-                "does not answer"
-            }
+            Self::Manager(_)
+            | Self::Cfgmgr(_)
+            | Self::Pss(_)
+            | Self::PolicyEngine(_)
+            | Self::VemMgr(_) => "does not answer",
             Self::Activation => "is not active yet: see show system redundancy status",
         }
     }
@@ -54,6 +59,7 @@ impl Fetch {
 pub(super) enum Reply {
     Manager(Answer),
     Cfgmgr(FromCfgmgr),
+    Pss(Response),
     PolicyEngine(FromPolicyEngine),
     VemMgr(FromVemMgr),
     /// This node is active.
@@ -71,6 +77,18 @@ pub(super) struct Pending {
     pub(super) replies: Vec<Reply>,
     pub(super) number: u64,
     pub(super) deadline: Time,
+    /// The operator has confirmed it; to be said when it is done.
+    pub(super) confirmed: Option<String>,
+}
+
+/// A command that the operator is to confirm.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) invocation: Invocation,
+    /// What is done upon yes.
+    pub(super) then: Fetch,
+    /// What is said once it is done.
+    pub(super) notice: String,
 }
 
 /// What a session does.
@@ -80,7 +98,7 @@ pub(super) struct Pending {
 ///   Ready ────────▶ Busy(Pending) ──────────────▶ Ready
 ///     ▲              │    ▲ yes
 ///     │ no           ▼    │
-///     ├────────── Asking (reload: y/n)
+///     ├────────── Asking (y/n)
 ///     │ exit, or the peer is gone
 ///     └────────── Attached ◀── attach module
 /// ```
@@ -88,7 +106,7 @@ pub(super) struct Pending {
 pub(super) enum State {
     Ready,
     Busy(Box<Pending>),
-    Asking(Box<Invocation>),
+    Asking(Box<Asked>),
     /// On the other supervisor, under this number.
     Attached(u64),
 }

@@ -209,7 +209,7 @@ impl Model {
                     next: None,
                 });
             }
-            Output::Revalidate { .. } | Output::Log(_) => {}
+            Output::Revalidate { .. } | Output::Log(_) | Output::Restart => {}
         }
     }
 }
