@@ -3,6 +3,7 @@
 
 mod announcements;
 mod conflicts;
+mod crashes;
 mod epochs;
 mod pair;
 mod pauses;
