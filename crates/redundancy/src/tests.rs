@@ -7,6 +7,7 @@ mod crashes;
 mod epochs;
 mod pair;
 mod pauses;
+mod pinning;
 mod properties;
 mod restarts;
 mod scenarios;

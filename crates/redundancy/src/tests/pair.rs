@@ -156,6 +156,7 @@ impl Side {
             durable: NodeRecord {
                 role,
                 pair: PairId::try_from(7).ok(),
+                peer: Some(NodeKey([99; 32])),
                 ..NodeRecord::default()
             },
             history: (Epoch::default(), Lsn(0)),
