@@ -7,12 +7,14 @@
 //! | `lab …` | builds release and hands over to `vsg-lab` | what the lab makes |
 //! | `sim …` | builds release and hands over to the simulation | nothing |
 //! | `soak` | hours of faults under traffic, the invariants checked from outside | only under the target folder |
+//! | `fuzz …` | builds with coverage counters, gives decoders what they do not expect | only under the target folder |
 //! | `fix` | formats and applies the linter's suggestions | the sources |
 //!
 //! `fix` is the only verb that changes a file of the clone.
 
 mod checks;
 mod demo;
+mod fuzz;
 mod packages;
 mod process;
 mod progress;
@@ -43,6 +45,8 @@ enum Verb {
     Demo(demo::Options),
     /// Formats the sources and applies the linter's suggestions: the only verb that writes them.
     Fix,
+    /// Gives every decoder what it does not expect, guided by coverage.
+    Fuzz(fuzz::Options),
     /// Builds release and runs `vsg-lab` with the words that follow.
     #[command(disable_help_flag = true)]
     Lab {
@@ -82,6 +86,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Fix => checks::fix(&workspace),
+        Verb::Fuzz(options) => fuzz::run(&workspace, &options),
         Verb::Lab { words } => {
             packages::require_kernel()?;
             packages::require(packages::LAB)?;

@@ -115,7 +115,6 @@ impl Mode {
             | Command::CopyRunningToStartup
             | Command::Empty
             | Command::ForceActive
-            | Command::Pairing(_)
             | Command::Reload
             | Command::SetBootWait(_)
             | Command::ReloadModule(_)

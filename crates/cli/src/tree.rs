@@ -9,7 +9,6 @@ mod clear;
 mod configuration;
 mod exec;
 mod module;
-mod pairing;
 mod show;
 mod show_redundancy;
 mod system_redundancy;

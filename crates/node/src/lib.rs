@@ -13,4 +13,3 @@ pub mod node;
 pub mod service;
 pub mod services;
 pub mod supervisor;
-pub mod trust;

@@ -151,14 +151,17 @@ impl Store {
             .for_each(|entry| history.push(entry.into(), 0));
         let persistent = Journal::new(persistent, true, on_disk.resume);
         let mut volatile = Journal::new(volatile, false, in_memory.resume);
-        if in_memory.born.is_none() && in_memory.damage.is_none() {
+        // Records without the one that must be the first are nobody's we know: to put it behind them
+        // would make them count at the next start.
+        let foreign = in_memory.born.is_none() && in_memory.resume.position > 0;
+        if in_memory.born.is_none() && in_memory.damage.is_none() && !foreign {
             volatile.append(&LoggedRef::Born(born))?;
         }
         let mut store = Self::assemble(persistent, volatile, content, history);
         store.born = born;
         store.lineage = lineage;
         store.damage = on_disk.damage;
-        if !joined.volatile_usable && in_memory.born.is_some() {
+        if !joined.volatile_usable && (in_memory.born.is_some() || foreign) {
             store.begin_repair(Which::Volatile);
         }
         Ok((store, recovery))

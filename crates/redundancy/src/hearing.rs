@@ -61,8 +61,7 @@ impl Core {
         }
         ctx.peer.note_told(now);
         match &message {
-            // Trust is the supervisor's, which does not pass it on.
-            ControlMessage::Hello(_) | ControlMessage::Trust(_) => {}
+            ControlMessage::Hello(_) => {}
             ControlMessage::Refused(why) => {
                 ctx.log(
                     3,

@@ -11,6 +11,10 @@ use wire::supervision::{SyncReport, VemReport};
 use crate::record::NodeRecord;
 
 /// One event. Everything from outside the node has been authenticated by the shell.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and none is kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// Time passed; nothing else happened.
@@ -45,13 +49,6 @@ pub enum Input {
     PeerConnected,
     /// It has gone. No sign of death by itself: heartbeats decide.
     PeerDisconnected,
-    /// A peer has been paired with this running node.
-    PeerPinned {
-        /// If both lead, this one is to restart and follow.
-        gives_way: bool,
-    },
-    /// The peer was unpaired: nobody is trusted any more, and nothing comes from it.
-    PeerUnpinned,
     /// A message on it.
     Control(ControlMessage),
     /// The System Manager's own view of its services.

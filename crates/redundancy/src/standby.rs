@@ -193,8 +193,7 @@ impl Standby {
             | ControlMessage::Reset { .. }
             | ControlMessage::Timing { .. }
             | ControlMessage::ConflictPolicy(_)
-            | ControlMessage::Reload
-            | ControlMessage::Trust(_) => {}
+            | ControlMessage::Reload => {}
         }
     }
 

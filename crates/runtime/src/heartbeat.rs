@@ -81,6 +81,10 @@ pub enum StartError {
 pub struct ThreadStuck;
 
 /// What the main loop tells the thread.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would be freed in the heartbeat thread"
+)]
 #[derive(Debug)]
 enum Command {
     Install {
@@ -90,7 +94,6 @@ enum Command {
     Activate {
         key: u64,
     },
-    Forget,
     Content(Content),
     Timing {
         interval_ms: u32,
@@ -128,6 +131,10 @@ impl std::fmt::Debug for SealedGasp {
 }
 
 /// What the thread tells the main loop.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would be allocated in the heartbeat thread"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeartbeatEvent {
     /// A verified, new heartbeat.
@@ -301,14 +308,6 @@ impl Heartbeats {
         self.command(Command::Activate { key })
     }
 
-    /// Forgets every key: the peer is not trusted any more.
-    ///
-    /// # Errors
-    /// [`ThreadStuck`].
-    pub fn forget_keys(&self) -> Result<(), ThreadStuck> {
-        self.command(Command::Forget)
-    }
-
     /// What beats say from now on.
     ///
     /// # Errors
@@ -447,10 +446,6 @@ impl Beating {
             }
             Command::Activate { key } => {
                 self.envelope.activate(key);
-                self.reseal();
-            }
-            Command::Forget => {
-                self.envelope.forget_all();
                 self.reseal();
             }
             Command::Content(content) => self.path.set_content(now, content),

@@ -206,7 +206,7 @@ fn newest_slot(file: &File, path: &Path) -> Result<Slot, NodeFileError> {
     let mut newest: Option<Slot> = None;
     for index in 0..2 {
         let bytes = read_slot(file, index).map_err(in_file)?;
-        if let Some((generation, body)) = parse(&bytes)
+        if let Some((generation, body)) = slot_content(&bytes)
             && newest
                 .as_ref()
                 .is_none_or(|slot| slot.generation < generation)
@@ -237,7 +237,9 @@ fn read_slot(file: &File, index: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// Generation and body of a slot; `None` if it is not valid.
+#[must_use]
+pub fn slot_content(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let header = bytes.get(..HEADER_BYTES)?;
     let generation = u64::from_le_bytes(header[8..16].try_into().ok()?);
     let length = u32::from_le_bytes(header[16..20].try_into().ok()?) as usize;

@@ -14,7 +14,6 @@ mod asking;
 mod attach;
 mod conflicts;
 mod dispatch;
-mod pairing;
 mod session;
 mod show;
 mod wall;

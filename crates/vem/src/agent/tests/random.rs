@@ -237,7 +237,7 @@ impl Model {
             | FromVem::Alive { .. }
             | FromVem::Inquire { .. }
             | FromVem::Ballot { .. }
-            | FromVem::Raised(_) => {}
+            | FromVem::Promised(_) => {}
         }
     }
 }
