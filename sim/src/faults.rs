@@ -119,7 +119,7 @@ impl FaultClass {
         (Class::IntervalChange, 4),
         (Class::PairIdChange, 2),
         (Class::ForceActive, 3),
-        (Class::ConflictPolicy, 0),
+        (Class::ConflictPolicy, 3),
     ];
 
     /// All of them.

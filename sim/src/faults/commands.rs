@@ -16,8 +16,9 @@ pub(super) fn type_in(world: &mut World, lines: &[&str]) -> Option<u64> {
 
 pub(super) fn change_interval(world: &mut World) -> Option<u64> {
     let interval = [10, 20, 50, 100, 200, 500, 1000, 2000][world.rng.random_range(0..8)];
-    let line = format!("system redundancy heartbeat {interval}");
-    type_in(world, &["configure", &line])
+    let misses = world.rng.random_range(2..5_u32);
+    let line = format!("system redundancy heartbeat interval {interval} misses {misses}");
+    type_in(world, &[&line])
 }
 
 /// The active's role is changed, and it is reloaded; some time later the change is taken back.
@@ -53,8 +54,10 @@ pub(super) fn force_active(world: &mut World, node: usize) -> Option<u64> {
     if world.acts_now(node) || !world.machines[node].is_awake() {
         return None;
     }
+    // It may lead with less than what the other has.
+    world.watch.s5.may_fork();
     world
-        .type_at(node, &["system redundancy force-active", "y"])
+        .type_at(node, &["system redundancy force-active"])
         .then_some(0)
 }
 

@@ -66,7 +66,7 @@ pub(super) fn clone(world: &mut World, node: usize) -> Option<u64> {
     copy.disk_ns = MS;
     copy.boot = original.boot + 1_000_000;
     world.machines.push(copy);
-    world.watch.s5.cloned();
+    world.watch.s5.may_fork();
     world.after(10 * MS, Event::NodeBoot { node: CLONE });
     world.after(length, Event::FaultEnds(Undo::Clone));
     let steals = world.random(0, S);

@@ -47,8 +47,9 @@ impl CommitsSurvive {
         }
     }
 
-    /// A machine has been cloned: what is on both nodes may become one side of a conflict.
-    pub fn cloned(&mut self) {
+    /// A machine is cloned, or told to lead without the newest state: what is on both nodes may
+    /// become one side of a conflict.
+    pub fn may_fork(&mut self) {
         self.forked = true;
     }
 

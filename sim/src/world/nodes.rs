@@ -411,7 +411,12 @@ impl World {
         let Some(running) = &self.machines[node].node else {
             return;
         };
-        let (Some(epoch), Some(store)) = (running.acting(), running.store()) else {
+        // What is in flight is committed while it quiesces.
+        let epoch = match running.activity() {
+            Activity::Active(epoch) | Activity::Quiesce(epoch) => epoch,
+            Activity::Idle | Activity::Standby => return,
+        };
+        let Some(store) = running.store() else {
             return;
         };
         let lsn = store.history().1;
