@@ -87,7 +87,7 @@ impl Active {
             mode: Mode::Acting,
             base: ctx.history,
             pleaded: None,
-            leave: Leave::new(epoch),
+            leave: Leave::new(epoch, sequence),
             over_at: took_over.map(|_| sequence),
             canary: None,
             canaries_before: ctx.canary,
@@ -274,6 +274,7 @@ impl Active {
     }
 
     pub(crate) fn posture_applied(&mut self, now: Time, ctx: &mut Context, sequence: u64) {
+        self.leave.posture_applied(sequence);
         if self.over_at.is_some_and(|over_at| sequence >= over_at) {
             self.over_at = None;
             ctx.log_as(

@@ -56,11 +56,15 @@ pub(crate) struct Leave {
     mark: Option<u64>,
     /// Why there is no stable standby.
     pub(crate) lacks: String,
+    /// The posture with which services lead, until all have applied it: what `pss` says of
+    /// synchronisation before is of the time when this node followed (A3).
+    leading: Option<u64>,
 }
 
 impl Leave {
-    /// No standby yet. The record's alone mark may still be on its way to the disk.
-    pub(crate) fn new(epoch: Epoch) -> Self {
+    /// No standby yet. The record's alone mark may still be on its way to the disk. `leading` is
+    /// the posture that tells services to lead.
+    pub(crate) fn new(epoch: Epoch, leading: u64) -> Self {
         Self {
             epoch,
             grant: Grant::None,
@@ -71,7 +75,13 @@ impl Leave {
             sent: Time(0),
             mark: None,
             lacks: String::new(),
+            leading: Some(leading),
         }
+    }
+
+    /// All services have applied the posture with this number.
+    pub(crate) fn posture_applied(&mut self, sequence: u64) {
+        self.leading = self.leading.filter(|leading| sequence < *leading);
     }
 
     pub(crate) fn given(&self) -> bool {
@@ -139,6 +149,9 @@ impl Leave {
         }
         if !ctx.peer.connected {
             return Some("no control connection to the standby".into());
+        }
+        if self.leading.is_some() {
+            return Some("services do not lead yet".into());
         }
         let fault = sync::of_standby(ctx, content);
         if !ctx.sync.bulk_done {

@@ -1,7 +1,7 @@
 //! The states of the transition table (docs/redundancy-transitions.md), as a node can be asked for
 //! them: what the table, the model check and the simulation count their coverage by.
 
-use model::Time;
+use model::{Epoch, Time};
 use wire::heartbeat::State;
 
 use crate::active::Mode;
@@ -10,6 +10,12 @@ use crate::phase::Phase;
 use crate::votes::Finding;
 
 impl Core {
+    /// The highest epoch that anybody is known to have used.
+    #[must_use]
+    pub const fn seen(&self) -> Epoch {
+        self.ctx.seen
+    }
+
     /// The state that this node is in, by its name in the transition table.
     #[must_use]
     pub fn row(&self, now: Time) -> &'static str {

@@ -11,4 +11,5 @@ mod scenarios;
 mod schedules;
 mod synchronisation;
 mod table;
+mod takeover;
 mod votes;
