@@ -26,6 +26,10 @@ use crate::sync::{self, Fault};
 /// A grant that the standby does not seem to have is sent again after this.
 const GRANT_AGAIN: Duration = Duration::from_millis(500);
 
+/// Hold times after which a standby that does not answer a withdrawal counts as deaf: one until it
+/// asks the VEMs again, and the vote.
+const DEAF_HOLD_TIMES: u32 = 2;
+
 /// How the standby stands to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) enum Grant {
@@ -247,9 +251,12 @@ impl Leave {
         );
     }
 
+    /// A standby that is heard but deaf cannot answer; VEMs tell it, within a hold time and a vote,
+    /// that its grant is void. What it says two hold times later is taken for an answer.
     fn confirm_withdrawal(&mut self, now: Time, ctx: &mut Context, since: Time) {
+        let deaf = ctx.vems.registered > 0 && now.since(since) >= ctx.hold_time() * DEAF_HOLD_TIMES;
         let says_so = ctx.stranger_says(now).is_some_and(|content| {
-            content.state != State::Standby && ctx.peer.answered_since(since)
+            content.state != State::Standby && (deaf || ctx.peer.answered_since(since))
         });
         if says_so || ctx.peer_silent(now) {
             self.grant = Grant::None;

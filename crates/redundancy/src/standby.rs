@@ -224,6 +224,10 @@ impl Standby {
             (self.granted, self.grant_stands) = (None, false);
         }
         self.listen(now, ctx);
+        if ctx.peer_silent(now) && self.votes.says_alone(ctx) {
+            // It cannot take its leave back here, and tells so through the VEMs.
+            (self.granted, self.grant_stands) = (None, false);
+        }
         if let Reservation::Writing(epoch, write) = self.reservation
             && ctx.is_durable(write)
         {
@@ -367,13 +371,13 @@ impl Standby {
                     return Step::Stay;
                 }
             }
+            // While the VEMs hear it, or nobody is reached, a restart mends nothing.
+            Ended::Silent if !self.is_dead(now, ctx, None) => return Step::Stay,
             Ended::Silent if !ctx.peer.silent(now, RESTART_PATIENCE) => {
                 let lacks = lacks.join(", ");
                 self.reason = format!("not stable: lacks {lacks}, and {}", ended.words());
                 return Step::Stay;
             }
-            // While the VEMs hear it, or nobody is reached, a restart mends nothing.
-            Ended::Silent if !self.is_dead(now, ctx, None) => return Step::Stay,
             Ended::Silent | Ended::Gasped => {}
         }
         let restarts = &mut ctx.record.pair_restarts;

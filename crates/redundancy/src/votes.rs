@@ -103,6 +103,11 @@ impl Votes {
         };
         match judge(now, round, ctx.vems.tally) {
             Finding::Asking => self.last,
+            // Who cannot take over acts on it only later: it may have changed.
+            Finding::Dead if candidate.is_none() && now.since(round.asked) >= ctx.hold_time() => {
+                self.last = Finding::Asking;
+                self.ask(now, ctx, None)
+            }
             Finding::Dead => self.conclude(now, ctx, round, candidate),
             finding @ (Finding::Alive { .. } | Finding::Isolated) => {
                 self.note(now, finding);
@@ -112,6 +117,12 @@ impl Votes {
                 finding
             }
         }
+    }
+
+    /// The active has told a VEM, since it is silent here, that it may commit without this standby.
+    pub(crate) fn says_alone(&self, ctx: &Context) -> bool {
+        self.round
+            .is_some_and(|round| counted(round, ctx.vems.tally).alone)
     }
 
     /// What was found last, while VEMs are or would be asked.
@@ -176,18 +187,22 @@ impl Votes {
     }
 }
 
+/// Answers to an older vote, or for another epoch, count nothing (B1).
+fn counted(round: Round, tally: Tally) -> Tally {
+    let ours = (tally.vote, tally.candidate) == (round.vote, round.candidate);
+    if ours { tally } else { Tally::default() }
+}
+
 /// Judges a vote as soon as the answers that are missing can change nothing.
 fn judge(now: Time, round: Round, tally: Tally) -> Finding {
-    // Answers to an older vote, or for another epoch, count nothing (B1).
-    let ours = (tally.vote, tally.candidate) == (round.vote, round.candidate);
-    let tally = if ours { tally } else { Tally::default() };
     let Tally {
+        vote,
         open,
         alive,
         silent,
         ..
-    } = tally;
-    let over = now >= round.until || (ours && open == 0);
+    } = counted(round, tally);
+    let over = now >= round.until || (vote == round.vote && open == 0);
     let open = if over { 0 } else { open };
     if alive + silent == 0 {
         return if over {

@@ -49,7 +49,6 @@ pub(crate) struct Request {
 pub(crate) struct Outcome {
     pub(crate) gateway: GatewayId,
     pub(crate) request: Request,
-    pub(crate) alive: bool,
 }
 
 /// What is due.
@@ -82,12 +81,7 @@ impl Votes {
     ) -> Due {
         self.forget(gateway);
         if others.is_empty() {
-            let alive = false;
-            return Due::Ended(Outcome {
-                gateway,
-                request,
-                alive,
-            });
+            return Due::Ended(Outcome { gateway, request });
         }
         self.questions += 1;
         let question = self.questions;
@@ -111,12 +105,7 @@ impl Votes {
         let Pending {
             gateway, request, ..
         } = self.pending.remove(at);
-        let alive = true;
-        Some(Outcome {
-            gateway,
-            request,
-            alive,
-        })
+        Some(Outcome { gateway, request })
     }
 
     /// The connection of `gateway` is gone, or it asks anew.
@@ -150,12 +139,7 @@ impl Votes {
         let Pending {
             gateway, request, ..
         } = self.pending.remove(at);
-        let alive = false;
-        Some(Due::Ended(Outcome {
-            gateway,
-            request,
-            alive,
-        }))
+        Some(Due::Ended(Outcome { gateway, request }))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {

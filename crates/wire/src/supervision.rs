@@ -189,6 +189,8 @@ pub struct Tally {
     pub alive: u16,
     /// The active has not.
     pub silent: u16,
+    /// It has told one of them that it may commit without a standby.
+    pub alone: bool,
 }
 
 /// A question or command to the System Manager.

@@ -116,7 +116,10 @@ impl Fenced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ballot {
     /// The active has answered it.
-    Alive,
+    Alive {
+        /// It has no standby that may take over from it.
+        alone: bool,
+    },
     /// No active has. To a candidate it is a promise, durable before it leaves, to refuse every
     /// epoch below the candidate's.
     Silent,
@@ -238,6 +241,9 @@ pub enum ToVem {
         question: u64,
         /// Its epoch.
         epoch: Epoch,
+        /// It may commit without a standby: whoever asks has no leave to take over, whatever it
+        /// was told before it lost its links.
+        alone: bool,
     },
     /// An operator restarts the host agent (`reload module`). Only the active that is obeyed may.
     Restart {

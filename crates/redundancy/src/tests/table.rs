@@ -195,6 +195,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             open: 0,
             alive,
             silent,
+            alone: false,
         };
         Input::Vems(VemReport { tally, ..vems })
     };

@@ -341,3 +341,52 @@ fn a_clone_stops_and_waits_with_the_reason_and_the_original_goes_on() {
         pair.sides[A].durable.reset_reasons
     );
 }
+
+#[test]
+fn a_standby_learns_from_a_vem_that_the_active_goes_on_without_it() {
+    let mut pair = with_vems(2);
+    pair.cut();
+    pair.run_until("the takeover is forbidden", 1_000, |pair| {
+        pair.reason(B).contains("hear it")
+    });
+    assert!(pair.is_stable(B), "nothing was committed without it");
+    pair.ask_alone(A);
+    pair.run_until("leave is given", 500, |pair| {
+        !pair.sides[A].alone_granted.is_empty()
+    });
+    pair.commit(A);
+    pair.run_until("B knows", 300 + 100, |pair| !pair.is_stable(B));
+    pair.kill(A);
+    pair.run(20_000);
+    assert!(
+        pair.actives().is_empty(),
+        "what it lacks is nobody's to give up but an operator's"
+    );
+    pair.heal();
+    pair.boot(A);
+    settles(&mut pair);
+    assert_eq!(pair.actives(), [A], "the newer history leads");
+}
+
+#[test]
+fn a_commit_goes_ahead_although_the_standby_is_heard_but_deaf() {
+    let mut pair = with_vems(2);
+    for link in &mut pair.links {
+        link[A] = false;
+    }
+    pair.run(1_000);
+    assert_eq!(pair.actives(), [A]);
+    pair.ask_alone(A);
+    // The standby's next question, the vote, and the word that it has no grant any more.
+    let took = pair.run_until("leave is given", 2_000, |pair| {
+        !pair.sides[A].alone_granted.is_empty()
+    });
+    assert!(took <= Duration::from_millis(900), "took {took:?}");
+    assert!(!pair.is_stable(B));
+    pair.commit(A);
+    pair.run(1_000);
+    pair.heal();
+    settles(&mut pair);
+    assert_eq!(pair.acts.len(), 1, "no role change");
+    assert_eq!(pair.sides[A].history, pair.sides[B].history);
+}

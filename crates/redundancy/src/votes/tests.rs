@@ -33,6 +33,7 @@ fn tally(open: u16, alive: u16, silent: u16) -> Tally {
         open,
         alive,
         silent,
+        alone: false,
     }
 }
 

@@ -93,7 +93,11 @@ impl Vem {
                 candidate,
                 within_ms,
             } => self.asked_to_vote(now, gateway, vote, candidate, within_ms),
-            ToVem::Acting { question, epoch } => self.acts(gateway, question, epoch),
+            ToVem::Acting {
+                question,
+                epoch,
+                alone,
+            } => self.acts(gateway, question, epoch, alone),
             ToVem::Restart { epoch } => {
                 if self.gateways.obeyed_as(gateway, epoch).is_some() {
                     self.log(Event::Restarted { gateway });

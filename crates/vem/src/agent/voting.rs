@@ -32,13 +32,13 @@ impl Vem {
 
     /// A gateway says that it acts. Under an epoch below one that was obeyed, it only has not
     /// learnt yet that it was deposed.
-    pub(super) fn acts(&mut self, gateway: GatewayId, question: u64, epoch: Epoch) {
+    pub(super) fn acts(&mut self, gateway: GatewayId, question: u64, epoch: Epoch, alone: bool) {
         if epoch < self.fence.held().obeyed {
             return;
         }
         if let Some(outcome) = self.votes.acts(gateway, question) {
             self.counters.votes_alive += 1;
-            self.ballot(outcome, Ballot::Alive);
+            self.ballot(outcome, Ballot::Alive { alone });
         }
     }
 

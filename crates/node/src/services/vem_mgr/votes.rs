@@ -67,7 +67,10 @@ impl VemMgr {
             return;
         }
         match ballot {
-            Ballot::Alive => self.tally.alive += 1,
+            Ballot::Alive { alone } => {
+                self.tally.alive += 1;
+                self.tally.alone |= alone;
+            }
             Ballot::Silent => self.tally.silent += 1,
             Ballot::Higher => {}
         }
@@ -88,7 +91,13 @@ impl VemMgr {
     /// work; one that does not act, or whose loop stands, answers nothing.
     pub(super) fn inquired(&mut self, now: Time, id: VemConnection, question: u64) {
         if let Some(epoch) = self.acting() {
-            self.send(now, id, ToVem::Acting { question, epoch });
+            let alone = self.posture.as_ref().is_none_or(|p| !p.redundant);
+            let acting = ToVem::Acting {
+                question,
+                epoch,
+                alone,
+            };
+            self.send(now, id, acting);
         }
     }
 }

@@ -413,11 +413,13 @@ impl Pair {
             if let Some(candidate) = candidate.filter(|_| may && !alive) {
                 vem.fenced.promised = candidate;
             }
+            let alone = alive && !self.sides[active].redundant;
             let tally = &mut self.sides[asked_by].tally;
             if vem.reaches[asked_by] && tally.vote == vote {
                 tally.open -= 1;
                 tally.alive += u16::from(alive);
                 tally.silent += u16::from(!alive && may);
+                tally.alone |= alone;
             }
         }
     }

@@ -126,7 +126,14 @@ fn all_inputs() -> Vec<Input> {
         for epoch in [epoch(0, 1), epoch(1, 1), epoch(2, 2)] {
             inputs.push(received(gateway, ToVem::Claim { epoch, generation }));
             inputs.push(received(gateway, ToVem::Release { epoch }));
-            inputs.push(received(gateway, ToVem::Acting { question: 1, epoch }));
+            inputs.push(received(
+                gateway,
+                ToVem::Acting {
+                    question: 1,
+                    epoch,
+                    alone: true,
+                },
+            ));
             inputs.push(received(gateway, decided(epoch)));
             inputs.push(received(gateway, ToVem::Generation { epoch, generation }));
         }

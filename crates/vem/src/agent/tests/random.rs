@@ -123,8 +123,14 @@ impl Model {
             ),
             Step::Acting(gateway, question, counter) => {
                 let epoch = epoch(counter, gateway);
-                self.bench
-                    .say(GatewayId(gateway), ToVem::Acting { question, epoch });
+                self.bench.say(
+                    GatewayId(gateway),
+                    ToVem::Acting {
+                        question,
+                        epoch,
+                        alone: true,
+                    },
+                );
             }
             Step::FailNextWrite => self.write_fails = true,
             Step::Wait(ms) => self.bench.pass(core::time::Duration::from_millis(ms)),

@@ -33,6 +33,14 @@ fn inquired(outputs: &[Output]) -> Vec<(GatewayId, u64)> {
     outputs.iter().filter_map(inquiry).collect()
 }
 
+fn acting(question: u64, epoch: Epoch) -> ToVem {
+    ToVem::Acting {
+        question,
+        epoch,
+        alone: false,
+    }
+}
+
 fn ballots(outputs: &[Output]) -> Vec<(GatewayId, Ballot)> {
     let ballot = |output: &Output| match output {
         Output::Send {
@@ -63,8 +71,11 @@ fn an_active_that_answers_is_alive_and_nothing_is_promised() {
         panic!("only the other gateway is asked: {asked:?}");
     };
     let epoch = epoch(1, 1);
-    bench.say(A, ToVem::Acting { question, epoch });
-    assert_eq!(ballots(&bench.take()), [(B, Ballot::Alive)]);
+    bench.say(A, acting(question, epoch));
+    assert_eq!(
+        ballots(&bench.take()),
+        [(B, Ballot::Alive { alone: false })]
+    );
     bench.pass(INTERVAL * 2);
     assert_eq!(ballots(&bench.take()), [], "one answer to one vote");
     assert_eq!(bench.vem.fenced(), obeyed(epoch));
@@ -199,27 +210,9 @@ fn a_deposed_node_an_old_question_and_a_lost_standby_count_nothing() {
     // A returns as standby; B's connection is slow.
     vote(&mut bench, A, Some(epoch(3, 1)));
     let question = inquired(&bench.take())[0].1;
-    bench.say(
-        B,
-        ToVem::Acting {
-            question,
-            epoch: epoch(1, 2),
-        },
-    );
-    bench.say(
-        B,
-        ToVem::Acting {
-            question: question + 1,
-            epoch: epoch(2, 2),
-        },
-    );
-    bench.say(
-        A,
-        ToVem::Acting {
-            question,
-            epoch: epoch(3, 1),
-        },
-    );
+    bench.say(B, acting(question, epoch(1, 2)));
+    bench.say(B, acting(question + 1, epoch(2, 2)));
+    bench.say(A, acting(question, epoch(3, 1)));
     assert_eq!(ballots(&bench.take()), []);
     bench.give(Input::Disconnected(A));
     bench.pass(INTERVAL * 3);
@@ -244,7 +237,7 @@ fn a_newer_vote_replaces_an_older_one() {
     bench.say(B, second);
     let epoch = epoch(1, 1);
     let question = first;
-    bench.say(A, ToVem::Acting { question, epoch });
+    bench.say(A, acting(question, epoch));
     assert_eq!(
         ballots(&bench.take()),
         [],
@@ -263,8 +256,11 @@ fn a_vem_that_was_stopped_itself_asks_again_before_it_promises() {
         panic!("asked again: {asked:?}");
     };
     let epoch = epoch(1, 1);
-    bench.say(A, ToVem::Acting { question, epoch });
-    assert_eq!(ballots(&bench.take()), [(B, Ballot::Alive)]);
+    bench.say(A, acting(question, epoch));
+    assert_eq!(
+        ballots(&bench.take()),
+        [(B, Ballot::Alive { alone: false })]
+    );
     // But only once.
     vote(&mut bench, B, None);
     bench.pass(INTERVAL * 5);

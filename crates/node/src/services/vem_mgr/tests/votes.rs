@@ -63,7 +63,7 @@ fn every_registered_vem_is_asked_and_its_first_answer_to_the_newest_vote_counts(
     assert_eq!(counted(&bench), (1, 0, 1));
     bench.vem(A, ballot(7, 4, Ballot::Silent));
     assert_eq!(counted(&bench), (1, 0, 1), "one answer each");
-    bench.vem(B, ballot(7, 4, Ballot::Alive));
+    bench.vem(B, ballot(7, 4, Ballot::Alive { alone: true }));
     assert_eq!(counted(&bench), (0, 1, 1));
     ask(&mut bench, 8);
     assert_eq!(counted(&bench), (2, 0, 0), "a new vote begins afresh");
@@ -104,6 +104,7 @@ fn only_an_active_answers_that_it_acts() {
     let acting = ToVem::Acting {
         question: 5,
         epoch: epoch(3),
+        alone: true,
     };
     assert_eq!(to_vem(&outputs), [acting]);
     for activity in [
