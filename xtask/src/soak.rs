@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use system_tests::soak::distribution::Distribution;
-use system_tests::soak::{Profile, Violation, pauses, random, saturated};
+use system_tests::soak::{Profile, Violation, pauses, random, saturated, stalls};
 use system_tests::{Lab, Plan, site};
 
 use crate::checks::fresh_logs;
@@ -23,6 +23,9 @@ const PAUSES_MS: [u64; 3] = [500, 1000, 5000];
 /// How often each.
 const PAUSE_REPETITIONS: usize = 5;
 
+/// How often both nodes are stopped in the scenario `stalls`.
+const STALLS: usize = 100;
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
@@ -30,6 +33,8 @@ enum Scenario {
     Random,
     /// The active stopped for 0.5, 1 and 5 s, five times each, at two heartbeat profiles.
     Pauses,
+    /// Both nodes stopped at once for 400 ms, a hundred times.
+    Stalls,
     /// No core idle: quiet, with pauses of 200 ms, with pauses of 2 s; so many minutes each.
     Saturated,
 }
@@ -163,6 +168,19 @@ fn scenario(lab: &Lab, options: &Options, progress: &Progress) -> Result<Vec<Vio
             };
             let report = pauses::run(lab, &wanted, &say)?;
             write(options, &report)?;
+            Ok(report.violations)
+        }
+        Scenario::Stalls => {
+            let report = stalls::run(lab, STALLS, options.rate, &say)?;
+            write(options, &report)?;
+            println!(
+                "{} stalls, {} role changes; longest stall of an established flow {:.1} ms, \
+                 slowest new connection {:.1} ms",
+                report.stalls,
+                report.role_changes,
+                report.established_stall_ms,
+                report.slowest_connect_ms
+            );
             Ok(report.violations)
         }
         Scenario::Saturated => {

@@ -86,6 +86,23 @@ pub(crate) struct Bulk {
     pub(crate) port: u16,
 }
 
+/// Pairing by a one-time code.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pairing {
+    /// TCP port, on the addresses of the HA links and of the service network, while a code is
+    /// valid.
+    pub(crate) port: u16,
+}
+
+impl Default for Pairing {
+    fn default() -> Self {
+        Self {
+            port: wire::pairing::DEFAULT_PORT,
+        }
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,6 +125,9 @@ pub(crate) struct Configuration {
     pub(crate) service: Option<Service>,
     /// Replication; needed as soon as there is a link.
     pub(crate) bulk: Option<Bulk>,
+    /// Pairing; its port has a default.
+    #[serde(default)]
+    pub(crate) pairing: Pairing,
 }
 
 fn default_hostname() -> String {

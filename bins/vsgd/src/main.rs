@@ -208,7 +208,6 @@ fn show_as(name: &str) {
 /// What a service needs of the configuration and the node file.
 fn settings(configuration: &Configuration) -> anyhow::Result<services::Settings> {
     use std::net::SocketAddr;
-    let record = node_record::read(&configuration.node_file())?;
     let bulk_links = configuration.bulk.iter().flat_map(|bulk| {
         configuration.links.iter().map(|link| {
             let at = |address: SocketAddr| SocketAddr::new(address.ip(), bulk.port);
@@ -225,8 +224,6 @@ fn settings(configuration: &Configuration) -> anyhow::Result<services::Settings>
         identity_file: configuration.identity_file(),
         service_listen: configuration.service.as_ref().map(|service| service.listen),
         bulk_links: bulk_links.collect(),
-        vems: record.vems,
-        peer: record.peer,
         hostname: configuration.hostname.clone(),
     })
 }

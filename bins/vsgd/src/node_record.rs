@@ -21,6 +21,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<(NodeFile, NodeRecord)> {
 }
 
 /// Reads the record beside a running node.
+#[cfg(test)]
 pub(crate) fn read(path: &Path) -> anyhow::Result<NodeRecord> {
     let body = NodeFile::read(path)?;
     decode(&body).with_context(|| format!("node file {}", path.display()))
@@ -69,7 +70,7 @@ pub(crate) fn note_reset(record: &mut NodeRecord, told: String) -> Option<LogRec
 #[cfg(test)]
 mod tests {
     use model::{NodeKey, PairId, Role};
-    use redundancy::NodeRecord;
+    use redundancy::{NodeRecord, VemPin};
 
     use super::{create, encode, note_reset, open, read};
 
@@ -93,11 +94,18 @@ mod tests {
         assert!(read(&path).is_err(), "trailing bytes are another version's");
     }
 
-    /// The pins of a thousand hosts and ten long reset reasons fit the file.
+    /// The pins of more than a thousand hosts and ten long reset reasons fit the file.
     #[test]
     fn a_large_site_fits() {
         let record = NodeRecord {
-            vems: vec![NodeKey([7; 32]); 1000],
+            vems: vec![
+                VemPin {
+                    key: NodeKey([7; 32]),
+                    version: u64::from(u32::MAX),
+                    pinned: true,
+                };
+                wire::control::VEM_PINS_MAX
+            ],
             reset_reasons: vec!["x".repeat(200); redundancy::RESET_REASONS_MAX],
             ..NodeRecord::default()
         };

@@ -6,15 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use model::{NodeKey, PairId, Role};
-use redundancy::NodeRecord;
+use redundancy::{NodeRecord, VemPin};
 use runtime::identity::Identity;
 use runtime::node_file::{NodeFile, NodeFileError};
 
+use node::trust::VEMS_MAX;
+
 use crate::configuration::Configuration;
 use crate::node_record;
-
-/// Most pinned host agents: hundreds of hosts per pair (design), and the node file has room.
-const VEMS_MAX: usize = 1000;
 
 /// Makes the folders, the identity and the node file; prints the fingerprint, alone.
 pub(crate) fn init(
@@ -79,16 +78,24 @@ pub(crate) fn pin(
     }
     if peer.is_some() && peer != record.peer {
         record.peer = peer;
+        record.identities.peer_node = None;
+        record.identities.peer_next = None;
+        record.identities.peer_since_unix_s = 0;
         // Another partner: nothing has been shared with it yet.
         record.paired = false;
     }
     for vem in vems {
-        if !record.vems.contains(vem) {
-            record.vems.push(*vem);
+        match record.vems.iter_mut().find(|pin| pin.key == *vem) {
+            Some(pin) => pin.pinned = true,
+            None => record.vems.push(VemPin {
+                key: *vem,
+                version: 0,
+                pinned: true,
+            }),
         }
     }
     ensure!(
-        record.vems.len() <= VEMS_MAX,
+        record.vems.iter().filter(|pin| pin.pinned).count() <= VEMS_MAX,
         "at most {VEMS_MAX} host agents can be pinned"
     );
     file.write(&node_record::encode(&record)?)?;

@@ -5,6 +5,7 @@
 mod conflict;
 mod connection;
 mod heartbeat;
+mod identity;
 mod module;
 mod policy;
 mod process;
@@ -21,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use conflict::{Conflict, ConflictCount, Conflicts};
 pub use connection::{ConnectionRow, Connections};
 pub use heartbeat::{HeartbeatStatus, LinkHeartbeat};
+pub use identity::{
+    CodeState, FoundNode, IdentityReport, PairingCode, PairingPurpose, PeerIdentity,
+};
 pub use module::{ModuleRow, ModuleStatus, Modules};
 pub use policy::{PolicyStats, PolicyStatsRow, RuleStatsRow};
 pub use process::{ProcessRow, ProcessState, Processes};
@@ -64,6 +68,12 @@ pub fn reload_module_question(module: model::ModuleNumber) -> String {
 pub fn reload_module_notice(module: model::ModuleNumber) -> String {
     format!("reloading module {} ...", module.0)
 }
+/// Printed before [`UNPAIR_QUESTION`].
+pub const UNPAIR_WARNING: &str = "The other supervisor will not be trusted any more, nor trust this \
+     one. The active goes on alone; the standby stops and waits.";
+
+/// Asked by `redundancy unpair`; the default is no.
+pub const UNPAIR_QUESTION: &str = "Unpair? (y/n)?  [n] ";
 
 /// Said when a role change waits for the next reload (chapter: primary to secondary).
 pub const ROLE_ON_RELOAD: &str = "Setting will be activated on next reload.";
@@ -135,6 +145,8 @@ pub enum Answer {
     Done,
     /// `show redundancy heartbeat`.
     Heartbeat(HeartbeatStatus),
+    /// `show redundancy identity`.
+    Identity(IdentityReport),
     /// `show logging`: the newest lines, oldest of them first.
     Log {
         /// Whole lines, without their line ends.
@@ -147,6 +159,8 @@ pub enum Answer {
     },
     /// `show module`.
     Modules(Modules),
+    /// `redundancy pair`, `vem enroll`.
+    PairingCode(PairingCode),
     /// `show policy-engine stats`.
     PolicyStats(PolicyStats),
     /// `show processes`.
@@ -181,6 +195,8 @@ impl Answer {
             Self::Copied => progress_bar(100) + "\n",
             Self::CopiedLocally => progress_bar(100) + "\n" + LOCAL_NOTICE,
             Self::Heartbeat(answer) => answer.text(),
+            Self::Identity(answer) => answer.text(),
+            Self::PairingCode(answer) => answer.text(),
             Self::Log { lines } => lines.iter().map(|line| format!("{line}\n")).collect(),
             Self::Message { text } => with_end(text),
             Self::Modules(answer) => answer.text(),

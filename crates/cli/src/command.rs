@@ -1,5 +1,8 @@
 //! What an operator can ask for.
 
+use core::fmt;
+use core::net::Ipv4Addr;
+
 use model::{
     Action, Attribute, Condition, ConflictPolicy, MatchCriteria, ModuleNumber, ObjectName, PairId,
     Role,
@@ -27,6 +30,8 @@ pub enum Command {
     Exit,
     /// `system redundancy force-active`: lead although this node may not have the newest state.
     ForceActive,
+    /// `redundancy …`, `vem …`: whom this node trusts.
+    Pairing(PairingCommand),
     /// `ha-pair id N`: the node's own, never replicated.
     PairId(PairId),
     /// `reload`: asks first, then restarts this node.
@@ -47,6 +52,34 @@ pub enum Command {
     Statement(Statement),
     /// `system switchover`.
     Switchover,
+}
+
+/// What changes whom a node trusts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PairingCommand {
+    /// `redundancy pair`: a one-time code for the other node.
+    Pair,
+    /// `redundancy join A.B.C.D CODE`.
+    Join {
+        /// An address of the other node on an HA link, and its port if it is not the usual one.
+        address: (Ipv4Addr, Option<u16>),
+        /// What it printed.
+        code: TypedCode,
+    },
+    /// `redundancy unpair`: asks first.
+    Unpair,
+    /// `vem enroll`: a one-time code for a host agent.
+    EnrollVem,
+}
+
+/// A one-time code as it was typed; shown nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypedCode(pub String);
+
+impl fmt::Debug for TypedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TypedCode(…)")
+    }
 }
 
 /// The heartbeat profile asked for (design: fast 3 × 10 ms, default 3 × 100 ms, vm-safe
@@ -112,6 +145,8 @@ pub enum Show {
     RedundancyConflicts,
     /// `show redundancy heartbeat`.
     RedundancyHeartbeat,
+    /// `show redundancy identity`.
+    RedundancyIdentity,
     /// `show redundancy status`: the same and the uptimes.
     RedundancyStatus,
     /// `show redundancy traffic`.

@@ -29,8 +29,8 @@ mod tests;
 
 pub use answer::Answer;
 pub use command::{
-    Command, ConditionsLine, GroupLine, HeartbeatSetting, Object, ObjectKind, PolicyLine,
-    ProfileLine, RuleLine, Show, Statement,
+    Command, ConditionsLine, GroupLine, HeartbeatSetting, Object, ObjectKind, PairingCommand,
+    PolicyLine, ProfileLine, RuleLine, Show, Statement, TypedCode,
 };
 pub use mode::{Mode, Standing};
 pub use parse::{Invocation, ParseError, ParseErrorKind, parse};

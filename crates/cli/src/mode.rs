@@ -115,6 +115,7 @@ impl Mode {
             | Command::CopyRunningToStartup
             | Command::Empty
             | Command::ForceActive
+            | Command::Pairing(_)
             | Command::Reload
             | Command::SetBootWait(_)
             | Command::ReloadModule(_)

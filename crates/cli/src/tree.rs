@@ -9,6 +9,7 @@ mod clear;
 mod configuration;
 mod exec;
 mod module;
+mod pairing;
 mod show;
 mod show_redundancy;
 mod system_redundancy;

@@ -164,6 +164,7 @@ impl Candidate {
             | Command::SetBootWait(_)
             | Command::ReloadModule(_)
             | Command::SetConflictPolicy(_)
+            | Command::Pairing(_)
             | Command::ClearTraffic
             | Command::SetHeartbeat(_)
             | Command::SetRole(_)

@@ -13,3 +13,4 @@ pub mod node;
 pub mod service;
 pub mod services;
 pub mod supervisor;
+pub mod trust;

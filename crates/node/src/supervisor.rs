@@ -12,16 +12,23 @@ mod input;
 mod output;
 mod traffic;
 
+mod trusting;
+mod writes;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Epoch, PortTraffic, ServiceName, Time};
+use model::{Epoch, NodeKey, PortTraffic, ServiceName, Time};
 use redundancy::{Command, NodeRecord, ServicesHealth};
 use sysmgr::Health;
+use wire::control::ControlMessage;
 use wire::log::LogRecord;
 use wire::supervision::{Answer, Ask, FromService, RedundancyStatus, ToService};
 
+use crate::trust::Trust;
 use traffic::Traffic;
+use writes::{Writer, Writes};
 
+pub use crate::trust::{TrustEvent, TrustOrder};
 pub use input::SupervisorInput;
 pub use output::SupervisorOutput;
 pub use redundancy::Start;
@@ -40,6 +47,10 @@ const EXCHANGES_MAX: usize = 10_000;
 pub struct Supervisor {
     redundancy: redundancy::Core,
     services: sysmgr::Core,
+    trust: Trust,
+    writes: Writes,
+    /// Host agents in the inventory, as `vem_mgr` last said.
+    vems: u16,
     /// Who waits for the end of which command.
     commands: BTreeMap<u64, (ServiceName, u64)>,
     commands_so_far: u64,
@@ -59,6 +70,9 @@ impl Supervisor {
             slot: start.record.role.slot(),
         });
         Self {
+            trust: Trust::new(start.node, &start.record),
+            writes: Writes::default(),
+            vems: 0,
             redundancy: redundancy::Core::new(start),
             services,
             commands: BTreeMap::new(),
@@ -70,14 +84,23 @@ impl Supervisor {
         }
     }
 
+    /// Who this node is to others: the fingerprint of its identity, and its name.
+    #[must_use]
+    pub fn introduced(mut self, identity: NodeKey, name: &str) -> Self {
+        self.trust.introduce(identity, name.to_owned());
+        self
+    }
+
     /// Tells it what happened.
     pub fn handle(&mut self, now: Time, input: SupervisorInput) {
         if !self.started {
             self.started = true;
             self.tell_services(now, sysmgr::Input::Tick);
             self.tell_redundancy(now, redundancy::Input::Tick);
+            self.trust.hand_out_peer();
         }
         self.route(now, input);
+        self.turn_trust(now);
         if self
             .services
             .next_deadline()
@@ -111,6 +134,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.services.next_deadline())
             .chain(self.traffic.next_deadline())
+            .chain(self.trust.next_deadline())
             .min()
     }
 
@@ -149,7 +173,7 @@ impl Supervisor {
         self.redundancy.record()
     }
 
-    /// Checks the invariants of both cores.
+    /// Checks the invariants of the cores.
     ///
     /// # Errors
     /// The one that does not hold, in words.
@@ -157,7 +181,8 @@ impl Supervisor {
         self.redundancy
             .check()
             .map_err(|violation| violation.to_string())?;
-        self.services.check().map_err(str::to_owned)
+        self.services.check().map_err(str::to_owned)?;
+        self.trust.check()
     }
 
     fn route(&mut self, now: Time, input: SupervisorInput) {
@@ -176,11 +201,25 @@ impl Supervisor {
             },
             SupervisorInput::Gasp(gasp) => redundancy::Input::Gasp(gasp),
             SupervisorInput::GaspHeard(gasp) => redundancy::Input::GaspHeard(gasp),
-            SupervisorInput::PeerConnected => redundancy::Input::PeerConnected,
-            SupervisorInput::PeerDisconnected => redundancy::Input::PeerDisconnected,
+            SupervisorInput::PeerConnected => {
+                self.tell_redundancy(now, redundancy::Input::PeerConnected);
+                return self.trust.peer_connected(true);
+            }
+            SupervisorInput::PeerDisconnected => {
+                self.tell_redundancy(now, redundancy::Input::PeerDisconnected);
+                return self.trust.peer_connected(false);
+            }
+            SupervisorInput::Control(ControlMessage::Trust(message)) => {
+                return self.trust.message(message);
+            }
             SupervisorInput::Control(message) => redundancy::Input::Control(message),
-            SupervisorInput::Persisted { write } => redundancy::Input::Persisted { write },
-            SupervisorInput::PersistFailed { write } => redundancy::Input::PersistFailed { write },
+            SupervisorInput::Persisted { write } => return self.persisted(now, write),
+            SupervisorInput::PersistFailed { write } => return self.persist_failed(now, write),
+            SupervisorInput::Trust(event) => {
+                let standing = self.standing();
+                return self.trust.event(now, event, &standing);
+            }
+            SupervisorInput::WallClock { unix_s } => return self.trust.wall_clock(now, unix_s),
             SupervisorInput::Spawned { service, pid } => {
                 return self.tell_services(now, sysmgr::Input::Spawned { service, pid });
             }
@@ -214,6 +253,7 @@ impl Supervisor {
         match message {
             FromService::Handshake { service: name } if name == service => {
                 self.tell_services(now, sysmgr::Input::Handshake { service });
+                self.tell_trusted(service);
             }
             FromService::Handshake { .. } => {}
             FromService::Heartbeat { turns } => {
@@ -229,6 +269,7 @@ impl Supervisor {
             }
             FromService::Vems(report) => {
                 if service == ServiceName::VemMgr {
+                    self.vems = report.registered;
                     self.tell_redundancy(now, redundancy::Input::Vems(report));
                 }
             }
@@ -287,6 +328,22 @@ impl Supervisor {
                     ask,
                 });
                 return;
+            }
+            Ask::Pair(purpose) => {
+                let standing = self.standing();
+                return self
+                    .trust
+                    .offer(now, (service, question), purpose, &standing);
+            }
+            Ask::Join { address, code } => {
+                let standing = self.standing();
+                let asker = (service, question);
+                return self.trust.join(asker, (address, code), &standing);
+            }
+            Ask::Unpair => return self.trust.unpair(now, (service, question)),
+            Ask::Identity => {
+                let status = Box::new(self.trust.status(now));
+                return self.answer(service, question, Answer::Identity(status));
             }
             Ask::Switchover => Command::Switchover,
             Ask::SetRole(role) => Command::SetRole(role),
@@ -383,7 +440,7 @@ impl Supervisor {
     fn of_redundancy(&mut self, now: Time, output: redundancy::Output) {
         use redundancy::Output;
         let passed_on = match output {
-            Output::Persist { write, record } => SupervisorOutput::Persist { write, record },
+            Output::Persist { write, record } => return self.persist(Writer::Core(write), record),
             Output::HeartbeatContent(content) => SupervisorOutput::HeartbeatContent(content),
             Output::HeartbeatTiming {
                 interval_ms,

@@ -92,6 +92,12 @@ impl Leave {
         self.grant == Grant::Given
     }
 
+    /// Its holder is not trusted any more: nothing it might do under it counts.
+    pub(crate) fn void(&mut self) {
+        self.grant = Grant::None;
+        self.target = None;
+    }
+
     /// Someone might take over: the grant is not certainly void.
     pub(crate) const fn outstanding(&self) -> bool {
         matches!(self.grant, Grant::Given | Grant::Withdrawing(_))

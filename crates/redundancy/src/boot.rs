@@ -199,6 +199,13 @@ fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), Wait> {
     if all_asked && last_was_own && ctx.has_led(vems.highest_epoch) {
         return Ok((LOOK_ALONE_MARKED, "every VEM last obeyed it"));
     }
+    if !ctx.pinned {
+        return Err(Wait::ForEver(
+            "it was part of a pair and is paired with nobody now; run redundancy pair on the \
+             supervisor that leads and redundancy join here (force-active leads nevertheless)"
+                .to_owned(),
+        ));
+    }
     Err(Wait::ForPeer)
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Context {
     /// This turn, or the last.
     pub(crate) last_turn: Time,
     pub(crate) peer: Peer,
+    /// There is a peer that is trusted.
+    pub(crate) pinned: bool,
     /// Highest epoch anybody is known to have used.
     pub(crate) seen: Epoch,
     /// Highest epoch that a VEM has promised to a candidate. Nobody need ever have acted under it,
@@ -133,6 +135,7 @@ impl Context {
             incarnation: start.incarnation,
             links: start.links,
             role: start.record.role,
+            pinned: start.record.peer.is_some(),
             record: start.record,
             started: None,
             last_turn: Time(0),

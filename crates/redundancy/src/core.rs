@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::input::{Command, Input, Start};
 use crate::output::Output;
 use crate::phase::{Cause, Loss, Phase, Step};
+use crate::pinning;
 use crate::reset::Resetting;
 use crate::standby::Standby;
 use crate::status;
@@ -205,6 +206,10 @@ impl Core {
                 ctx.peer.reconnect(false);
                 ctx.greeted = None;
             }
+            Input::PeerPinned { gives_way } => {
+                return pinning::pinned(ctx, &self.phase, gives_way);
+            }
+            Input::PeerUnpinned => return pinning::unpinned(now, ctx, &mut self.phase),
             Input::Control(message) => return self.control(now, message),
             Input::Services(health) => ctx.health = health,
             Input::Down(service) => ctx.note_down(now, service),

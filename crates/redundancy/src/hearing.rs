@@ -61,7 +61,8 @@ impl Core {
         }
         ctx.peer.note_told(now);
         match &message {
-            ControlMessage::Hello(_) => {}
+            // Trust is the supervisor's, which does not pass it on.
+            ControlMessage::Hello(_) | ControlMessage::Trust(_) => {}
             ControlMessage::Refused(why) => {
                 ctx.log(
                     3,

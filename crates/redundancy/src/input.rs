@@ -49,6 +49,13 @@ pub enum Input {
     PeerConnected,
     /// It has gone. No sign of death by itself: heartbeats decide.
     PeerDisconnected,
+    /// A peer has been paired with this running node.
+    PeerPinned {
+        /// If both lead, this one is to restart and follow.
+        gives_way: bool,
+    },
+    /// The peer was unpaired: nobody is trusted any more, and nothing comes from it.
+    PeerUnpinned,
     /// A message on it.
     Control(ControlMessage),
     /// The System Manager's own view of its services.

@@ -13,6 +13,7 @@
 //! | `votes` | the VEMs are asked whether a silent active lives |
 //! | `reset` | the last words |
 //! | `sync` | whether the standby is in step, and what mends it |
+//! | `pinning` | the peer becomes trusted, or is so no more |
 //! | `detection`, `epochs` | the peer's liveness; epochs seen and reserved |
 //! | `context` | the books every phase keeps: record, writes, what was said |
 //! | `status`, `check`, `rows` | the operator's view; the invariants; the states by name |
@@ -34,6 +35,7 @@ mod heartbeat;
 mod input;
 mod output;
 mod phase;
+mod pinning;
 mod record;
 mod reset;
 mod rows;
@@ -53,7 +55,7 @@ pub use heartbeat::{
 };
 pub use input::{Command, Input, ServicesHealth, Start};
 pub use output::Output;
-pub use record::{NodeRecord, RESET_REASONS_MAX};
+pub use record::{Identities, NodeRecord, RESET_REASONS_MAX, VemPin};
 
 #[cfg(test)]
 mod tests;

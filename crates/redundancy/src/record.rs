@@ -2,9 +2,24 @@
 
 use model::{ConflictPolicy, Epoch, NodeKey, PairId, Role, Time};
 use serde::{Deserialize, Serialize};
+pub use wire::control::VemPin;
 
 /// Reset reasons kept (behaviour §6 shows the last four; issue: ten).
 pub const RESET_REASONS_MAX: usize = 10;
+
+/// Identities beside those that are pinned. The core keeps them and does not look at them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identities {
+    /// What this node's epochs are ordered by, if it is not the fingerprint of its identity: the
+    /// identity was rotated.
+    pub node: Option<NodeKey>,
+    /// The same of the peer.
+    pub peer_node: Option<NodeKey>,
+    /// Pinned beside the peer's identity while the peer changes it.
+    pub peer_next: Option<NodeKey>,
+    /// When the peer was pinned, in seconds since 1970, for display; 0 is unknown.
+    pub peer_since_unix_s: u64,
+}
 
 /// The node's own durable state; never replicated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +30,10 @@ pub struct NodeRecord {
     pub pair: Option<PairId>,
     /// The peer's pinned identity.
     pub peer: Option<NodeKey>,
-    /// Pinned identities of host agents.
-    pub vems: Vec<NodeKey>,
+    /// Identities of host agents: pinned, or removed.
+    pub vems: Vec<VemPin>,
+    /// What else must be remembered of identities.
+    pub identities: Identities,
     /// Heartbeat interval in milliseconds; 0 is the default profile.
     pub interval_ms: u32,
     /// Beats that may be missed; 0 is the default profile.

@@ -193,7 +193,8 @@ impl Standby {
             | ControlMessage::Reset { .. }
             | ControlMessage::Timing { .. }
             | ControlMessage::ConflictPolicy(_)
-            | ControlMessage::Reload => {}
+            | ControlMessage::Reload
+            | ControlMessage::Trust(_) => {}
         }
     }
 

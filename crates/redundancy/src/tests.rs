@@ -3,8 +3,11 @@
 
 mod announcements;
 mod conflicts;
+mod crashes;
+mod epochs;
 mod pair;
 mod pauses;
+mod pinning;
 mod properties;
 mod restarts;
 mod scenarios;

@@ -13,6 +13,13 @@ pub fn now() -> Time {
     Time(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
+/// The wall clock, for display: seconds since 1970.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// Time from now until `deadline`, zero if it has passed.
 #[must_use]
 pub fn until(deadline: Time) -> Duration {

@@ -18,3 +18,15 @@ pub fn draw() -> Result<u64, NoEntropy> {
         .map_err(|_| NoEntropy)?;
     Ok(u64::from_le_bytes(bytes))
 }
+
+/// So many bytes that nobody can guess.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn draw_bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| NoEntropy)?;
+    Ok(bytes)
+}

@@ -195,6 +195,12 @@ impl Envelope {
         id
     }
 
+    /// Forgets every key: nobody is heard and nothing is sent until another is installed.
+    pub fn forget_all(&mut self) {
+        self.keys.clear();
+        self.sending = None;
+    }
+
     /// The server's side: the client is known to have installed these keys; send under them.
     pub fn activate(&mut self, id: u64) {
         if self.keys.iter().any(|keys| keys.id == id && keys.server) {

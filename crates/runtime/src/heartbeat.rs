@@ -94,6 +94,7 @@ enum Command {
     Activate {
         key: u64,
     },
+    Forget,
     Content(Content),
     Timing {
         interval_ms: u32,
@@ -308,6 +309,14 @@ impl Heartbeats {
         self.command(Command::Activate { key })
     }
 
+    /// Forgets every key: the peer is not trusted any more.
+    ///
+    /// # Errors
+    /// [`ThreadStuck`].
+    pub fn forget_keys(&self) -> Result<(), ThreadStuck> {
+        self.command(Command::Forget)
+    }
+
     /// What beats say from now on.
     ///
     /// # Errors
@@ -446,6 +455,10 @@ impl Beating {
             }
             Command::Activate { key } => {
                 self.envelope.activate(key);
+                self.reseal();
+            }
+            Command::Forget => {
+                self.envelope.forget_all();
                 self.reseal();
             }
             Command::Content(content) => self.path.set_content(now, content),

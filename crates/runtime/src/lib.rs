@@ -5,6 +5,7 @@
 //! | [`clock`] | monotonic time, and wall time for display |
 //! | [`identity`] | a node's or host agent's key pair and fingerprint |
 //! | [`tls`] | TLS 1.3 with pinned identities on both sides |
+//! | [`pairing`] | two strangers prove to each other that they were told the same code |
 //! | [`node_file`] | two checksummed slots that survive a torn write |
 //! | [`process`] | children with an inherited socket, watched by pidfd |
 //! | [`envelope`] | AEAD, replay windows and keys of heartbeat datagrams |
@@ -25,6 +26,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod log_writer;
 pub mod node_file;
+pub mod pairing;
 pub mod process;
 pub mod seqpacket;
 pub mod stream;

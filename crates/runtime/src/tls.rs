@@ -47,6 +47,8 @@ const SILENT_PEER_MS: u32 = 3_000;
 const KEEPALIVE_S: u32 = 1;
 /// Our certificates carry no useful name, but the protocol wants one.
 const SERVER_NAME: &str = "twinwall";
+/// The name called by whoever only shows who he is, and wants no connection.
+const KNOCK_NAME: &str = "knock.twinwall";
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -163,6 +165,15 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    /// The peer only shows who it is: the connection is of no use.
+    #[must_use]
+    pub fn is_knock(&self) -> bool {
+        match &self.stream {
+            TlsStream::Client(_) => false,
+            TlsStream::Server(server) => server.get_ref().1.server_name() == Some(KNOCK_NAME),
+        }
+    }
+
     /// Key material bound to this connection and known to both its ends only (RFC 8446, 7.5).
     ///
     /// # Errors
@@ -186,13 +197,29 @@ impl Authenticated {
     }
 }
 
-/// One purpose's way to connect and accept.
+/// One purpose's way to connect and accept. Clones are the same endpoint.
 #[derive(Clone)]
 pub struct TlsEndpoint {
-    acceptor: TlsAcceptor,
-    connector: TlsConnector,
+    ends: Arc<RwLock<Ends>>,
+    trust: Trust,
     protocol: Arc<[u8]>,
     gate: Gate,
+}
+
+/// What handshakes are made with.
+#[derive(Clone)]
+struct Ends {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+/// Whose key is taken for an identity.
+#[derive(Clone, Debug)]
+enum Trust {
+    /// Theirs.
+    Pinned(Pins),
+    /// Anybody's: possession is proved, and what it is worth is for the protocol above to find out.
+    AnyKey,
 }
 
 impl std::fmt::Debug for TlsEndpoint {
@@ -211,12 +238,52 @@ impl TlsEndpoint {
     /// # Errors
     /// [`TlsError::OwnIdentity`] when the library refuses our key.
     pub fn new(identity: &Identity, pins: Pins, protocol: &str) -> Result<Self, TlsError> {
+        Self::with(identity, Trust::Pinned(pins), protocol)
+    }
+
+    /// An endpoint that lets anybody's key pass, for pairing: both ends prove that they have the
+    /// keys they show, and must find out by other means whether these are the right ones.
+    ///
+    /// # Errors
+    /// [`TlsError::OwnIdentity`] when the library refuses our key.
+    pub fn of_strangers(identity: &Identity, protocol: &str) -> Result<Self, TlsError> {
+        Self::with(identity, Trust::AnyKey, protocol)
+    }
+
+    fn with(identity: &Identity, trust: Trust, protocol: &str) -> Result<Self, TlsError> {
+        let ends = Self::ends(identity, &trust, protocol.as_bytes())?;
+        Ok(Self {
+            ends: Arc::new(RwLock::new(ends)),
+            trust,
+            protocol: protocol.as_bytes().into(),
+            gate: Gate::new(HANDSHAKES_MAX, Vec::new()),
+        })
+    }
+
+    /// The same, admitting connections by `gate`.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// Shows another identity from the next handshake on, in all clones; connections that stand
+    /// are not touched.
+    ///
+    /// # Errors
+    /// [`TlsError::OwnIdentity`]; then nothing has changed.
+    pub fn change_identity(&self, identity: &Identity) -> Result<(), TlsError> {
+        let ends = Self::ends(identity, &self.trust, &self.protocol)?;
+        *self.ends.write().unwrap_or_else(PoisonError::into_inner) = ends;
+        Ok(())
+    }
+
+    fn ends(identity: &Identity, trust: &Trust, protocol: &[u8]) -> Result<Ends, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Arc::new(PinnedVerifier {
-            pins,
+            trust: trust.clone(),
             provider: Arc::clone(&provider),
         });
-        let protocols = vec![protocol.as_bytes().to_vec()];
+        let protocols = vec![protocol.to_vec()];
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::OwnIdentity)?
@@ -235,18 +302,26 @@ impl TlsEndpoint {
             .map_err(TlsError::OwnIdentity)?;
         client.resumption = rustls::client::Resumption::disabled();
         client.alpn_protocols = protocols;
-        Ok(Self {
+        Ok(Ends {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
-            protocol: protocol.as_bytes().into(),
-            gate: Gate::new(HANDSHAKES_MAX, Vec::new()),
         })
     }
 
-    /// The same, admitting connections by `gate`.
+    /// Whether a peer with this key is let in.
     #[must_use]
-    pub fn behind(self, gate: Gate) -> Self {
-        Self { gate, ..self }
+    pub fn trusts(&self, key: &NodeKey) -> bool {
+        match &self.trust {
+            Trust::Pinned(pins) => pins.contains(key),
+            Trust::AnyKey => true,
+        }
+    }
+
+    fn present_ends(&self) -> Ends {
+        self.ends
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Dials `peer` (from the address of `local`, any port) and proves both identities.
@@ -255,6 +330,27 @@ impl TlsEndpoint {
     /// See [`TlsError`].
     pub async fn connect(
         &self,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+    ) -> Result<Authenticated, TlsError> {
+        self.connect_as(SERVER_NAME, local, peer).await
+    }
+
+    /// Shows who we are at `peer` and sees who is there, without wanting a connection.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub async fn knock(
+        &self,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+    ) -> Result<Authenticated, TlsError> {
+        self.connect_as(KNOCK_NAME, local, peer).await
+    }
+
+    async fn connect_as(
+        &self,
+        name: &'static str,
         local: Option<SocketAddr>,
         peer: SocketAddr,
     ) -> Result<Authenticated, TlsError> {
@@ -277,8 +373,12 @@ impl TlsEndpoint {
                 .map_err(|_| TlsError::TimedOut)?
                 .map_err(in_connect)?;
             tune(&tcp).map_err(in_connect)?;
-            let name = ServerName::try_from(SERVER_NAME).expect("invariant: a constant DNS name");
-            self.connector.connect(name, tcp).await.map_err(refusal)
+            let name = ServerName::try_from(name).expect("invariant: a constant DNS name");
+            self.present_ends()
+                .connector
+                .connect(name, tcp)
+                .await
+                .map_err(refusal)
         };
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
@@ -295,7 +395,8 @@ impl TlsEndpoint {
         let source = tcp.peer_addr().map_err(TlsError::Handshake)?.ip();
         let _permit = self.gate.enter(source).ok_or(TlsError::TooMany)?;
         tune(&tcp).map_err(TlsError::Handshake)?;
-        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(tcp))
+        let handshake = self.present_ends().acceptor.accept(tcp);
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| TlsError::TimedOut)?
             .map_err(|error| {
@@ -361,18 +462,21 @@ fn key_of(certificate: &CertificateDer<'_>) -> Result<NodeKey, rustls::Error> {
 #[error("{0} is not pinned")]
 struct NotPinned(NodeKey);
 
-/// Checks the handshake's signature by the certificate's key, and that key's fingerprint.
+/// Checks the handshake's signature by the certificate's key, and that key's fingerprint where
+/// identities are pinned.
 #[derive(Debug)]
 struct PinnedVerifier {
-    pins: Pins,
+    trust: Trust,
     provider: Arc<CryptoProvider>,
 }
 
 impl PinnedVerifier {
     fn verify(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
         let key = key_of(certificate)?;
-        if self.pins.contains(&key) {
-            return Ok(());
+        match &self.trust {
+            Trust::Pinned(pins) if pins.contains(&key) => return Ok(()),
+            Trust::AnyKey => return Ok(()),
+            Trust::Pinned(_) => {}
         }
         let other = OtherError(Arc::new(NotPinned(key)));
         Err(rustls::Error::InvalidCertificate(CertificateError::Other(

@@ -1,6 +1,6 @@
 //! System Manager ↔ System Manager, over the TLS control connection of an HA link.
 
-use model::{ConflictPolicy, Epoch, Incarnation, Lsn, PairId, Role};
+use model::{ConflictPolicy, Epoch, Incarnation, Lsn, NodeKey, PairId, Role};
 use serde::{Deserialize, Serialize};
 
 /// One message. Order on the connection is the order of sending.
@@ -57,6 +57,46 @@ pub enum ControlMessage {
     ConflictPolicy(ConflictPolicy),
     /// Active to standby: an operator restarts it (`reload module`).
     Reload,
+    /// Of pins and identities; not the redundancy core's business.
+    Trust(TrustMessage),
+}
+
+/// Most host agents that a pair remembers, removed ones among them: hundreds of hosts (design),
+/// and twice as many changes as fit a week of rebuilding hosts. The node file has room for them.
+pub const VEM_PINS_MAX: usize = 1200;
+
+/// What is known of one host agent's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VemPin {
+    /// Its fingerprint.
+    pub key: NodeKey,
+    /// Grows with each change of any of them; 0 was pinned by hand.
+    pub version: u64,
+    /// Trusted; else removed.
+    pub pinned: bool,
+}
+
+/// Whom the two nodes trust. Beside redundancy: nothing here changes who leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrustMessage {
+    /// The receiver's identity is about to be forgotten, and the receiver is to forget the
+    /// sender's.
+    Unpair,
+    /// Acknowledges [`TrustMessage::Unpair`]: forgotten, durably.
+    Unpaired,
+    /// All that the sender knows of host agents: at each connection and each change. Of two
+    /// entries about one agent, the one of the higher version holds.
+    Vems {
+        /// Counts the sender's messages of this kind; echoed.
+        serial: u64,
+        /// At most [`VEM_PINS_MAX`].
+        pins: Vec<VemPin>,
+    },
+    /// Acknowledges [`TrustMessage::Vems`]: taken over, durably.
+    VemsPinned {
+        /// Echoed.
+        serial: u64,
+    },
 }
 
 /// Who the sender is and what it has lived through.

@@ -38,6 +38,8 @@ pub enum Channel {
     Heartbeat = 6,
     /// [`crate::guardian`].
     Guardian = 7,
+    /// [`crate::pairing`].
+    Pairing = 8,
 }
 
 /// Why bytes are not a frame of the expected channel.
@@ -122,7 +124,7 @@ pub fn encode_into<T: Serialize>(
 }
 
 /// Length of the whole frame that starts with `bytes`, or `None` while the header is incomplete.
-fn frame_length(channel: Channel, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
+pub(crate) fn frame_length(channel: Channel, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };

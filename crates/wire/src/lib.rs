@@ -14,6 +14,7 @@
 //! | [`checkpoint`] | a service and `pss`; `pss` and `pss` | inside broker frames |
 //! | [`conflict`] | what `pss` keeps of a node that lost, for `vshd` and the other `pss` | inside broker frames |
 //! | [`service`] | services among themselves | inside broker frames |
+//! | [`pairing`] | parts of a site that do not know each other yet | TLS, nobody pinned |
 //! | [`vem`] | host agent and `vem_mgr` | TLS on the service network |
 //! | [`console`] | `vsh` and `vshd` | Unix stream |
 
@@ -26,6 +27,7 @@ mod frame;
 pub mod guardian;
 pub mod heartbeat;
 pub mod log;
+pub mod pairing;
 pub mod service;
 pub mod supervision;
 pub mod vem;

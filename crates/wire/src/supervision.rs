@@ -3,12 +3,16 @@
 //! This path stands below `mts`: roles, readiness, redundancy questions of `vshd` and log records
 //! travel here, and go on while the broker is dead.
 
+use std::net::SocketAddr;
+
 use model::{
-    ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, PairId, PortTraffic, Role, ServiceName, Slot,
+    ConflictPolicy, Epoch, Incarnation, LinkId, Lsn, NodeKey, PairId, PortTraffic, Role,
+    ServiceName, Slot,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogRecord;
+use crate::pairing::{Code, Purpose};
 
 /// What a node does at the moment, as its services are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,6 +87,21 @@ pub enum ToService {
     },
     /// Finish and exit within the stop deadline.
     Stop,
+    /// Whom to trust from now on (`mts` and `vem_mgr`), durable before it is told.
+    Trust(Trust),
+}
+
+/// Whom a service with connections to the outside trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// The peer: one identity, two while it changes it, none when unpaired.
+    pub peer: Vec<NodeKey>,
+    /// Of the two nodes, this one dials.
+    pub dials: bool,
+    /// Host agents.
+    pub vems: Vec<NodeKey>,
+    /// Counts this node's changes of its own identity file since it started.
+    pub identity: u64,
 }
 
 /// From a service to the System Manager.
@@ -234,6 +253,19 @@ pub enum Ask {
     ReloadStandby,
     /// Lead although the peer cannot be asked (`force-active`).
     ForceActive,
+    /// `redundancy pair`, `vem enroll`: a one-time code.
+    Pair(Purpose),
+    /// `redundancy join`.
+    Join {
+        /// Where the other node listens for it.
+        address: SocketAddr,
+        /// What it printed.
+        code: Code,
+    },
+    /// `redundancy unpair`.
+    Unpair,
+    /// `show redundancy identity`.
+    Identity,
 }
 
 /// Most lines of one `show logging`.
@@ -258,6 +290,81 @@ pub enum Answer {
     Logging(Vec<String>),
     /// Done, and the operator is told this.
     Noted(String),
+    /// See [`Ask::Pair`].
+    Code(OfferedCode),
+    /// See [`Ask::Identity`].
+    Identity(Box<IdentityStatus>),
+}
+
+/// A code as it is told to the operator, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedCode {
+    /// The code.
+    pub code: Code,
+    /// What it is good for.
+    pub purpose: Purpose,
+    /// Seconds for which it is valid.
+    pub valid_s: u32,
+    /// Failures that it outlives, plus one.
+    pub tries: u8,
+    /// Where the node listens for whoever was told it.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// `show redundancy identity`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityStatus {
+    /// What peers pin of this node.
+    pub fingerprint: NodeKey,
+    /// What its epochs are ordered by: the fingerprint of its first identity.
+    pub node: NodeKey,
+    /// The pinned peer.
+    pub peer: Option<PinnedPeer>,
+    /// The code that is valid now, without the code.
+    pub code: Option<CodeStatus>,
+    /// Nodes that are here and not paired, those seen last first.
+    pub found: Vec<FoundNode>,
+    /// Pinned host agents.
+    pub vems: Vec<NodeKey>,
+}
+
+/// The other node of the pair, as it is pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedPeer {
+    /// Its fingerprint.
+    pub fingerprint: NodeKey,
+    /// Pinned beside it while the peer changes its identity.
+    pub next: Option<NodeKey>,
+    /// When it was pinned, in seconds since 1970; 0 if by hand.
+    pub since_unix_s: u64,
+    /// It is connected now.
+    pub connected: bool,
+}
+
+/// A code that is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeStatus {
+    /// What it is good for.
+    pub purpose: Purpose,
+    /// Seconds until it ends by itself.
+    pub left_s: u32,
+    /// Tries left.
+    pub tries: u8,
+}
+
+/// Somebody whose identity is not pinned here, on an HA link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundNode {
+    /// Its fingerprint.
+    pub fingerprint: NodeKey,
+    /// Where it was last seen.
+    pub address: String,
+    /// How often.
+    pub count: u64,
+    /// Seconds since it was seen first, and last.
+    pub first_s: u64,
+    /// See `first_s`.
+    pub last_s: u64,
 }
 
 /// What `show system redundancy status` is rendered from (behaviour §1).

@@ -79,9 +79,9 @@ pub enum FromVem {
         /// What its fence holds now.
         fenced: Fenced,
     },
-    /// The VEM has promised something to the other node: whoever acts under a lower epoch is
-    /// refused from now on.
-    Promised(Fenced),
+    /// By a claim of the other node, or a promise to it, the fence holds more: whoever acts under a
+    /// lower epoch is refused from now on.
+    Raised(Fenced),
 }
 
 /// What a VEM's fence holds, durably: it obeys nothing below the higher of both.

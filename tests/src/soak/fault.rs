@@ -346,7 +346,8 @@ impl Fault {
     /// that no deciding node answers for a second makes its clients try again.
     #[must_use]
     pub fn may_cost_a_syn(&self) -> bool {
-        const ALMOST_A_SECOND_MS: u64 = 700;
+        // With the time that a host may take to find the node again, that makes a second.
+        const ALMOST_A_SECOND_MS: u64 = 300;
         match self {
             Self::KillVemd { .. } | Self::KillVemdGuardian { .. } => true,
             Self::PauseService { side, for_ms, .. }

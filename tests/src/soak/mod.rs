@@ -5,6 +5,7 @@
 //! | [`random`] | scenario: random faults, one after the other |
 //! | [`pauses`] | scenario: the active stopped for a while, again and again |
 //! | [`saturated`] | scenario: no core is idle, and nobody may fail over |
+//! | [`stalls`] | scenario: both nodes stopped at once, and nobody may fail over |
 //! | [`fault`] | what is broken, how it is mended, what may come of it |
 //! | [`watch`] | looks on all the time |
 //! | [`ledger`] | what was committed, and must still be there |
@@ -20,6 +21,7 @@ pub mod load;
 pub mod pauses;
 pub mod random;
 pub mod saturated;
+pub mod stalls;
 pub mod watch;
 
 use std::time::Duration;

@@ -183,7 +183,7 @@ async fn serve(peer: runtime::tls::Authenticated, shared: Arc<Mutex<Shared>>) {
             | FromVem::Alive { .. }
             | FromVem::Inquire { .. }
             | FromVem::Ballot { .. }
-            | FromVem::Promised(_) => {}
+            | FromVem::Raised(_) => {}
         }
     }
 }

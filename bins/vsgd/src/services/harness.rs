@@ -10,7 +10,7 @@ use runtime::clock;
 use tokio::sync::mpsc;
 use wire::broker::BrokerFrame;
 use wire::log::LogRecord;
-use wire::supervision::{FromService, ToService};
+use wire::supervision::{FromService, ToService, Trust};
 
 use super::broker_client::{BrokerClient, BrokerEvent};
 use super::supervision::Supervision;
@@ -25,6 +25,11 @@ const EDGE_BATCH_MAX: usize = 64;
 pub(crate) trait Edge {
     /// Carries out an output that is neither for the broker nor for the System Manager.
     fn perform(&mut self, output: ServiceOutput);
+
+    /// Whom to let in from now on; an error ends the process.
+    fn trust(&mut self, _trust: &Trust) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// A service without an outside.
@@ -80,7 +85,8 @@ pub(crate) async fn run<S: Service, E: Edge>(
         tokio::select! {
             biased;
             message = supervision.receive() => match message? {
-                Some(message) => inputs.push(supervised(message)),
+                Some(ToService::Trust(trust)) => edge.trust(&trust)?,
+                Some(message) => inputs.extend(supervised(message)),
                 None => return Ok(()),
             },
             event = broker.next() => brokered(event, &mut inputs),
@@ -105,8 +111,9 @@ pub(crate) fn earliest(service: Option<Time>, supervision: Time) -> Time {
     service.map_or(supervision, |service| Ord::min(service, supervision))
 }
 
-pub(crate) fn supervised(message: ToService) -> ServiceInput {
-    match message {
+/// What the service itself is told of it.
+pub(crate) fn supervised(message: ToService) -> Option<ServiceInput> {
+    Some(match message {
         ToService::Posture(posture) => ServiceInput::Posture(posture),
         ToService::Answer { question, answer } => ServiceInput::Answer { question, answer },
         ToService::Console(line) => ServiceInput::Console(line),
@@ -130,7 +137,8 @@ pub(crate) fn supervised(message: ToService) -> ServiceInput {
         },
         ToService::Resync { whole } => ServiceInput::Resync { whole },
         ToService::Stop => ServiceInput::Stop,
-    }
+        ToService::Trust(_) => return None,
+    })
 }
 
 pub(crate) fn brokered(event: BrokerEvent, inputs: &mut Vec<ServiceInput>) {

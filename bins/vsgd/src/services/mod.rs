@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use model::{NodeKey, ServiceName, Time};
+use model::{ServiceName, Time};
 use node::service::Service;
 use node::services::{cfgmgr, policy_engine};
 use runtime::clock;
@@ -35,10 +35,6 @@ pub(crate) struct Settings {
     pub(crate) identity_file: PathBuf,
     /// Where host agents connect.
     pub(crate) service_listen: Option<SocketAddr>,
-    /// Pinned host agents.
-    pub(crate) vems: Vec<NodeKey>,
-    /// The pinned peer.
-    pub(crate) peer: Option<NodeKey>,
     /// Bulk connections.
     pub(crate) bulk_links: Vec<BulkLink>,
     /// Name shown while the configuration sets none.

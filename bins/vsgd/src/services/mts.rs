@@ -96,6 +96,7 @@ pub(super) async fn run(settings: &Settings, mut supervision: Supervision) -> an
             biased;
             message = shell.supervision.receive() => match message? {
                 Some(ToService::Posture(posture)) => shell.posture(posture)?,
+                Some(ToService::Trust(trust)) => shell.peer.trust(&trust)?,
                 Some(ToService::Stop) | None => return Ok(()),
                 Some(
                     ToService::Answer { .. }

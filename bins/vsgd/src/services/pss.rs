@@ -79,7 +79,7 @@ pub(super) async fn run(settings: &Settings, parts: super::Parts) -> anyhow::Res
         tokio::select! {
             biased;
             message = supervision.receive() => match message? {
-                Some(message) => inputs.push(supervised(message)),
+                Some(message) => inputs.extend(supervised(message)),
                 None => return Ok(()),
             },
             Some((number, result)) = ended.recv() => {

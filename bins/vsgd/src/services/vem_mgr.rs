@@ -1,19 +1,22 @@
 //! `vem_mgr`: a TLS listener on the service network, one connection for each host agent.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use model::PortKind;
+use model::{NodeKey, PortKind};
 use node::service::{ServiceInput, ServiceOutput, VemConnection, VemEvent};
 use runtime::gate::Gate;
+use runtime::identity::Identity;
 use runtime::stream::{MessageSender, ReceiveError, framed};
 use runtime::tls::{Pins, TlsEndpoint, TlsError};
 use runtime::traffic::PortCounters;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use wire::Channel;
+use wire::supervision::Trust;
 use wire::vem::{FromVem, PROTOCOL, ToVem};
 
 use super::harness::{EDGE_QUEUE_MAX, Edge};
@@ -26,12 +29,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// network was away. Those beyond it are closed, and try again.
 const UNAUTHENTICATED_MAX: usize = 256;
 
-/// Senders of the open connections.
-type Senders = Arc<Mutex<BTreeMap<VemConnection, MessageSender<ToVem>>>>;
+/// An open connection.
+struct Open {
+    sender: MessageSender<ToVem>,
+    key: NodeKey,
+    /// Ends it.
+    cut: Arc<Notify>,
+}
+
+/// The open connections.
+type Senders = Arc<Mutex<BTreeMap<VemConnection, Open>>>;
 
 struct VemEdge {
     senders: Senders,
     inputs: mpsc::Sender<ServiceInput>,
+    pins: Pins,
+    endpoint: TlsEndpoint,
+    identity_file: PathBuf,
+    /// Which of its identities this node shows.
+    identity: u64,
+    /// The listener, until it is known who is let in.
+    waiting: Option<(TcpListener, PortCounters)>,
 }
 
 impl Edge for VemEdge {
@@ -42,7 +60,7 @@ impl Edge for VemEdge {
                 connection,
                 message,
             } => {
-                let Some(sender) = senders.get(&connection) else {
+                let Some(Open { sender, .. }) = senders.get(&connection) else {
                     return;
                 };
                 if sender.send(&message).is_err() {
@@ -57,8 +75,9 @@ impl Edge for VemEdge {
                 }
             }
             ServiceOutput::CloseVem(connection) => {
-                if let Some(sender) = senders.remove(&connection) {
-                    sender.abort();
+                if let Some(open) = senders.remove(&connection) {
+                    open.sender.abort();
+                    open.cut.notify_one();
                 }
             }
             ServiceOutput::Send(_)
@@ -67,13 +86,41 @@ impl Edge for VemEdge {
             | ServiceOutput::CloseShell(_) => {}
         }
     }
+
+    /// Whoever is not trusted any more is cut off.
+    fn trust(&mut self, trust: &Trust) -> anyhow::Result<()> {
+        if trust.identity != self.identity {
+            self.endpoint
+                .change_identity(&Identity::load(&self.identity_file)?)?;
+            self.identity = trust.identity;
+        }
+        self.pins.replace(trust.vems.iter().copied());
+        if let Some((listener, port)) = self.waiting.take() {
+            let (endpoint, senders) = (self.endpoint.clone(), Arc::clone(&self.senders));
+            tokio::spawn(accept(
+                listener,
+                endpoint,
+                port,
+                senders,
+                self.inputs.clone(),
+            ));
+        }
+        let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        for open in senders
+            .values()
+            .filter(|open| !self.pins.contains(&open.key))
+        {
+            open.cut.notify_one();
+        }
+        Ok(())
+    }
 }
 
 /// Runs until stopped.
 pub(super) async fn run(settings: &Settings, mut parts: super::Parts) -> anyhow::Result<()> {
-    let pins = Pins::new(settings.vems.iter().copied());
+    let pins = Pins::default();
     let gate = Gate::new(UNAUTHENTICATED_MAX, Vec::new());
-    let endpoint = TlsEndpoint::new(&settings.identity()?, pins, PROTOCOL)?.behind(gate);
+    let endpoint = TlsEndpoint::new(&settings.identity()?, pins.clone(), PROTOCOL)?.behind(gate);
     let listen = settings
         .service_listen
         .context("no [service] listen address is configured")?;
@@ -82,17 +129,17 @@ pub(super) async fn run(settings: &Settings, mut parts: super::Parts) -> anyhow:
         .with_context(|| format!("listening for host agents on {listen}"))?;
     let port = PortCounters::new(PortKind::Service, "");
     parts.supervision.report(port.clone());
-    let senders = Senders::default();
     let (inputs, edge_inputs) = mpsc::channel(EDGE_QUEUE_MAX);
-    tokio::spawn(accept(
-        listener,
-        endpoint,
-        port,
-        Arc::clone(&senders),
-        inputs.clone(),
-    ));
     let service = node::services::vem_mgr::VemMgr::new(parts.now);
-    let edge = VemEdge { senders, inputs };
+    let edge = VemEdge {
+        senders: Senders::default(),
+        inputs,
+        pins,
+        endpoint,
+        identity_file: settings.identity_file.clone(),
+        identity: 0,
+        waiting: Some((listener, port)),
+    };
     harness::run(service, parts.supervision, parts.broker, edge, edge_inputs).await
 }
 
@@ -147,10 +194,22 @@ async fn serve(
     };
     let (sender, receiver) = framed::<_, FromVem, ToVem>(peer.stream, Channel::Vem);
     let (sender, mut receiver) = (sender.counted(port), receiver.counted(port));
+    let cut = Arc::new(Notify::new());
     senders
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(connection, sender);
+        .insert(
+            connection,
+            Open {
+                sender,
+                key: peer.key,
+                cut: Arc::clone(&cut),
+            },
+        );
+    // Removed while its handshake ran: nobody has cut it.
+    if !endpoint.trusts(&peer.key) {
+        cut.notify_one();
+    }
     tell(VemEvent::Connected {
         key: peer.key,
         address: address.clone(),
@@ -158,7 +217,11 @@ async fn serve(
     .await
     .ok()?;
     loop {
-        match receiver.next().await {
+        let message = tokio::select! {
+            message = receiver.next() => message,
+            () = cut.notified() => break,
+        };
+        match message {
             Ok(Some(message)) => tell(VemEvent::Message(message)).await.ok()?,
             // A network that failed is told by the end of the connection.
             Ok(None) | Err(ReceiveError::Connection(_)) => break,
@@ -173,8 +236,8 @@ async fn serve(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&connection);
-    if let Some(sender) = known {
-        sender.abort();
+    if let Some(open) = known {
+        open.sender.abort();
         tell(VemEvent::Closed).await.ok()?;
     }
     Some(())

@@ -2,8 +2,9 @@
 //! one is used at a time.
 //!
 //! Invariants:
-//! - the node with the lower key dials, the other listens, so that two nodes that start together
-//!   make one connection per link and not two;
+//! - the node with the lower node key dials, the other listens, so that two nodes that start
+//!   together make one connection per link and not two; both ports are open, so that whoever is not
+//!   paired is seen;
 //! - the dialling side chooses the connection in use, the listening side follows it; each change
 //!   is told to the core as an end and a new beginning, because what was sent on the old one may
 //!   be lost;
@@ -18,14 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{LinkId, NodeKey, PortKind, Time};
-use runtime::clock;
+use node::supervisor::TrustEvent;
 use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL, ExportedKeys};
 use runtime::gate::Gate;
+use runtime::identity::Identity;
 use runtime::stream::{MessageSender, framed};
-use runtime::tls::{Authenticated, HANDSHAKES_MAX, TlsEndpoint, TlsError};
+use runtime::tls::{Authenticated, HANDSHAKES_MAX, Pins, TlsEndpoint, TlsError};
 use runtime::traffic::PortCounters;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use wire::Channel;
 use wire::control::ControlMessage;
@@ -44,8 +46,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_millis(900);
 /// Silence on every link before connections are given up, if the hold time is shorter: a new
 /// handshake on a busy machine must not be mistaken for it.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
-/// A refused peer is logged at most this often.
-const REFUSAL_LOG_PERIOD: Duration = Duration::from_secs(60);
+/// How often a node without a peer shows itself: an operator who looks on the other node sees it
+/// within a moment.
+const KNOCK_PERIOD: Duration = Duration::from_secs(2);
+/// A connection with a peer that was unpaired may send what waits for so long.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// One connection: counts all of them.
 pub(super) type ConnectionNumber = u64;
@@ -59,8 +64,6 @@ pub(super) enum ControlEvent {
     Message(ConnectionNumber, ControlMessage),
     /// It has ended.
     Down(ConnectionNumber),
-    /// A peer was refused, or we by it: in words, for the log.
-    Refused(String),
 }
 
 /// One connection with the peer.
@@ -182,6 +185,18 @@ impl Connections {
         }
     }
 
+    /// Ends all connections: the peer is another, or none. What waits is still sent.
+    pub(super) fn leave_all(&mut self) -> Vec<Change> {
+        let all = core::mem::take(&mut self.all);
+        self.heard.clear();
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            drop(all);
+        });
+        let used = self.current.take().is_some();
+        used.then_some(Change::Disconnected).into_iter().collect()
+    }
+
     /// A heartbeat was heard on a link.
     pub(super) fn heard(&mut self, link: LinkId, now: Time) {
         self.heard.insert(link, now);
@@ -241,11 +256,27 @@ impl Connections {
 
 /// What the tasks of all links share.
 struct Shared {
+    /// For the peer.
     endpoint: TlsEndpoint,
-    peer: NodeKey,
+    /// For knocking, while there is no peer.
+    stranger: TlsEndpoint,
+    pins: Pins,
+    conduct: watch::Sender<Conduct>,
     events: mpsc::Sender<Event>,
     numbers: std::sync::atomic::AtomicU64,
     ports: Vec<PortCounters>,
+}
+
+/// What this side of the links does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Conduct {
+    /// The peer dials, or there is nobody.
+    #[default]
+    Listens,
+    /// Dials the peer.
+    Dials,
+    /// Has no peer, and shows itself where one would be.
+    Knocks,
 }
 
 /// Counters of the control ports, in the order of the links.
@@ -254,30 +285,33 @@ pub(super) fn ports(links: &[Link]) -> Vec<PortCounters> {
     links.iter().map(port).collect()
 }
 
-/// Starts a dialling or listening task for each link.
-pub(super) async fn start(
-    links: &[Link],
-    endpoint: TlsEndpoint,
-    own: NodeKey,
-    peer: NodeKey,
-    ports: Vec<PortCounters>,
-    events: mpsc::Sender<Event>,
-) -> Result<(), runtime::heartbeat::StartError> {
-    let expected = links.iter().map(|link| link.peer.ip()).collect();
-    let endpoint = endpoint.behind(Gate::new(HANDSHAKES_MAX, expected));
-    let shared = Arc::new(Shared {
-        endpoint,
-        peer,
-        events,
-        numbers: std::sync::atomic::AtomicU64::new(1),
-        ports,
-    });
-    for (index, link) in links.iter().enumerate() {
-        let id = LinkId(index as u8);
-        let shared = Arc::clone(&shared);
-        if own < peer {
-            tokio::spawn(dial(shared, id, link.local, link.peer));
-        } else {
+/// The control ports of all links, and who is let in by them.
+pub(super) struct Doors {
+    shared: Arc<Shared>,
+}
+
+impl Doors {
+    /// Binds every link's port. Nobody is let in before [`Self::trust`] says whom.
+    pub(super) async fn open(
+        links: &[Link],
+        identity: &Identity,
+        ports: Vec<PortCounters>,
+        events: mpsc::Sender<Event>,
+    ) -> anyhow::Result<Self> {
+        let expected = links.iter().map(|link| link.peer.ip()).collect();
+        let pins = Pins::default();
+        let shared = Arc::new(Shared {
+            endpoint: TlsEndpoint::new(identity, pins.clone(), PROTOCOL)?
+                .behind(Gate::new(HANDSHAKES_MAX, expected)),
+            stranger: TlsEndpoint::of_strangers(identity, PROTOCOL)?,
+            pins,
+            conduct: watch::Sender::new(Conduct::default()),
+            events,
+            numbers: std::sync::atomic::AtomicU64::new(1),
+            ports,
+        });
+        for (index, link) in links.iter().enumerate() {
+            let id = LinkId(index as u8);
             let listener = TcpListener::bind(link.local).await.map_err(|source| {
                 let (name, local) = (link.name.clone(), link.local);
                 runtime::heartbeat::StartError::Bind {
@@ -286,47 +320,74 @@ pub(super) async fn start(
                     source,
                 }
             })?;
-            tokio::spawn(listen(shared, id, listener));
+            tokio::spawn(listen(Arc::clone(&shared), id, listener));
+            tokio::spawn(dial(Arc::clone(&shared), id, link.local, link.peer));
         }
+        Ok(Self { shared })
     }
-    Ok(())
+
+    /// Trusts these identities, one peer's, from the next handshake on.
+    pub(super) fn trust(&self, keys: &[NodeKey], conduct: Conduct) {
+        self.shared.pins.replace(keys.iter().copied());
+        self.shared.conduct.send_replace(conduct);
+    }
 }
 
 async fn dial(shared: Arc<Shared>, link: LinkId, local: SocketAddr, peer: SocketAddr) {
+    let mut conduct = shared.conduct.subscribe();
     let mut pause = REDIAL_MIN;
-    let mut refusals = Refusals::default();
     loop {
-        let tried = tokio::time::timeout(DIAL_TIMEOUT, shared.endpoint.connect(Some(local), peer));
-        match tried.await {
-            Ok(Ok(connection)) => {
-                pause = REDIAL_MIN;
-                shared.serve(link, connection).await;
+        let now = *conduct.borrow_and_update();
+        let wait = match now {
+            Conduct::Listens => None,
+            Conduct::Knocks => {
+                shared.knock(local, peer).await;
+                Some(KNOCK_PERIOD)
             }
-            Ok(Err(error)) => refusals.tell(&shared, &error).await,
-            Err(_) => {}
+            Conduct::Dials => {
+                if shared.dial(link, local, peer).await {
+                    pause = REDIAL_MIN;
+                }
+                let wait = pause;
+                pause = (pause * 2).min(REDIAL_MAX);
+                Some(wait)
+            }
+        };
+        let changed = match wait {
+            None => conduct.changed().await.is_ok(),
+            Some(wait) => tokio::select! {
+                changed = conduct.changed() => changed.is_ok(),
+                () = tokio::time::sleep(wait) => false,
+            },
+        };
+        if changed {
+            pause = REDIAL_MIN;
+        } else if wait.is_none() {
+            return;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(REDIAL_MAX);
     }
 }
 
 async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
-    let refusals = Arc::new(tokio::sync::Mutex::new(Refusals::default()));
     loop {
-        let Ok((tcp, _)) = listener.accept().await else {
+        let Ok((tcp, from)) = listener.accept().await else {
             // Out of descriptors: those of failed handshakes come free soon.
             tokio::time::sleep(REDIAL_MIN).await;
             continue;
         };
-        let (shared, refusals) = (Arc::clone(&shared), Arc::clone(&refusals));
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             match shared.endpoint.accept(tcp).await {
+                // A peer that does not trust us any more shows itself; one that dials although it
+                // is our part takes us for somebody else. Neither gets a connection.
+                Ok(connection)
+                    if connection.is_knock() || *shared.conduct.borrow() != Conduct::Listens => {}
                 Ok(connection) => shared.serve(link, connection).await,
                 Err(error) => {
                     if let Some(reason) = error.reason() {
                         shared.ports[usize::from(link.0)].dropped(reason);
                     }
-                    refusals.lock().await.tell(&shared, &error).await;
+                    shared.note_stranger(&error, from).await;
                 }
             }
         });
@@ -334,9 +395,43 @@ async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
 }
 
 impl Shared {
+    /// Dials once and serves the connection; true if there was one.
+    async fn dial(&self, link: LinkId, local: SocketAddr, peer: SocketAddr) -> bool {
+        let tried = tokio::time::timeout(DIAL_TIMEOUT, self.endpoint.connect(Some(local), peer));
+        match tried.await {
+            Ok(Ok(connection)) => {
+                self.serve(link, connection).await;
+                return true;
+            }
+            // A peer that is not there, or not yet, is the heartbeat's news.
+            Ok(Err(error)) => self.note_stranger(&error, peer).await,
+            Err(_) => {}
+        }
+        false
+    }
+
+    async fn knock(&self, local: SocketAddr, peer: SocketAddr) {
+        let tried = tokio::time::timeout(DIAL_TIMEOUT, self.stranger.knock(Some(local), peer));
+        if let Ok(Ok(there)) = tried.await {
+            self.found(there.key, peer).await;
+        }
+    }
+
+    /// Tells of somebody whose identity is not pinned.
+    async fn note_stranger(&self, error: &TlsError, address: SocketAddr) {
+        if let TlsError::NotPinned { key } = error {
+            self.found(*key, address).await;
+        }
+    }
+
+    async fn found(&self, key: NodeKey, address: SocketAddr) {
+        let address = address.ip().to_string();
+        let event = TrustEvent::Found { key, address };
+        let _ = self.events.send(Event::Trust(event)).await;
+    }
+
     /// Until the connection ends.
     async fn serve(&self, link: LinkId, connection: Authenticated) {
-        debug_assert_eq!(connection.key, self.peer, "the pin set holds one key");
         let Ok(exported) = connection.export::<EXPORT_BYTES>(EXPORT_LABEL) else {
             return;
         };
@@ -378,33 +473,6 @@ impl Shared {
             // Also ends when the main loop drops the connection.
             let _ = reader.await;
             let _ = end.send(Event::Control(ControlEvent::Down(number))).await;
-        }
-    }
-}
-
-/// Says who was refused, not more often than an operator can read.
-#[derive(Debug, Default)]
-struct Refusals {
-    told: Option<Time>,
-}
-
-impl Refusals {
-    async fn tell(&mut self, shared: &Shared, error: &TlsError) {
-        // A peer that is not there, or not yet, is the heartbeat's news.
-        let TlsError::NotPinned { .. } = error else {
-            return;
-        };
-        let now = clock::now();
-        if self
-            .told
-            .is_none_or(|told| now.since(told) >= REFUSAL_LOG_PERIOD)
-        {
-            self.told = Some(now);
-            let text = format!("A node was found that is not paired with this one: {error}");
-            let _ = shared
-                .events
-                .send(Event::Control(ControlEvent::Refused(text)))
-                .await;
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod children;
 mod control;
+mod pairing;
 mod persistence;
 mod processes;
 
@@ -21,7 +22,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use model::{DropReason, Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
-use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput};
+use node::supervisor::{
+    Start, Supervisor, SupervisorInput, SupervisorOutput, TrustEvent, TrustOrder,
+};
 use redundancy::{NodeRecord, Timing};
 use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
 use runtime::identity::Identity;
@@ -29,7 +32,6 @@ use runtime::log_writer::LogWriter;
 use runtime::node_file::NodeFile;
 use runtime::process::{become_real_time, inherited_socket};
 use runtime::seqpacket::Seqpacket;
-use runtime::tls::{Pins, TlsEndpoint};
 use runtime::traffic::{PortCounters, take_all};
 use runtime::{clock, entropy};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +46,8 @@ use wire::supervision::{Answer, Ask, ToService};
 use crate::configuration::Configuration;
 use crate::{RESET_REASON, node_record, verbs};
 use children::{ChildEvent, Children, RunNumber};
-use control::{Change, Connections, ControlEvent};
+use control::{Change, Conduct, Connections, ControlEvent, Doors};
+use pairing::{Knock, Pairing, Places};
 use persistence::Persistence;
 
 /// Events waiting for the loop. Their senders wait when it is full, and so do those who send to
@@ -76,6 +79,8 @@ enum Event {
         event: ChildEvent,
     },
     Control(ControlEvent),
+    Trust(TrustEvent),
+    Knock(Knock),
     Persisted {
         write: u64,
         result: Result<(), String>,
@@ -97,8 +102,7 @@ pub(crate) fn run(file: &Path, configuration: &Configuration) -> anyhow::Result<
 
 /// What is known at the start of a node.
 struct Identified {
-    key: NodeKey,
-    endpoint: TlsEndpoint,
+    identity: Identity,
     record: NodeRecord,
     node_file: NodeFile,
     /// What the log should show of the last reset.
@@ -108,12 +112,10 @@ struct Identified {
 fn identify(configuration: &Configuration) -> anyhow::Result<Identified> {
     let identity = Identity::load(&configuration.identity_file())?;
     let (node_file, mut record) = node_record::open(&configuration.node_file())?;
-    let endpoint = TlsEndpoint::new(&identity, Pins::new(record.peer), control::PROTOCOL)?;
     let reset = std::env::var(RESET_REASON).unwrap_or_default();
     let reset = node_record::note_reset(&mut record, reset);
     Ok(Identified {
-        key: identity.fingerprint(),
-        endpoint,
+        identity,
         record,
         node_file,
         reset,
@@ -126,6 +128,10 @@ struct Manager {
     heartbeats: Heartbeats,
     children: Children,
     connections: Connections,
+    doors: Doors,
+    pairing: Pairing,
+    /// Whom the control ports let in.
+    trusted: Vec<NodeKey>,
     persistence: Persistence,
     log: LogWriter,
     guardian: Seqpacket,
@@ -150,8 +156,7 @@ impl Manager {
     ) -> anyhow::Result<Self> {
         let guardian = Seqpacket::from_fd(inherited_socket()?).context("guardian's socket")?;
         let Identified {
-            key,
-            endpoint,
+            identity,
             record,
             node_file,
             reset,
@@ -165,33 +170,28 @@ impl Manager {
         let links: Vec<_> = configuration.links.iter().map(heartbeat_link).collect();
         let heartbeats = Heartbeats::start(links)?;
         let control_ports = control::ports(&configuration.links);
-        if let Some(peer) = record.peer {
-            let ports = control_ports.clone();
-            control::start(
-                &configuration.links,
-                endpoint,
-                key,
-                peer,
-                ports,
-                events.clone(),
-            )
-            .await?;
-        }
+        let ports = control_ports.clone();
+        let doors = Doors::open(&configuration.links, &identity, ports, events.clone()).await?;
+        let pairing = Pairing::new(&identity, places(configuration), events.clone())?;
+        let key = identity.fingerprint();
         let timing = Timing::clamped(record.interval_ms, record.misses);
         let start = Start {
+            node: record_node(&record, key),
             record,
             incarnation: Incarnation(entropy::draw()?),
-            node: key,
             links: configuration.links.len() as u8,
             // The store's own process tells it as soon as it has read its files.
             history: (Epoch::default(), Lsn(0)),
         };
         let mut manager = Self {
-            supervisor: Supervisor::new(start),
+            supervisor: Supervisor::new(start).introduced(key, &configuration.name),
             inputs: VecDeque::new(),
             heartbeats,
             children: Children::new(file.to_owned(), events.clone()).context("starter thread")?,
             connections: Connections::default(),
+            doors,
+            pairing,
+            trusted: Vec::new(),
             persistence: Persistence::start(node_file, events).context("node file thread")?,
             log,
             guardian,
@@ -228,6 +228,8 @@ impl Manager {
 
     async fn turns(mut self, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+        let unix_s = clock::unix_seconds();
+        self.inputs.push_back(SupervisorInput::WallClock { unix_s });
         self.inputs.push_back(SupervisorInput::Tick);
         loop {
             let now = clock::now();
@@ -323,6 +325,7 @@ impl Manager {
                     self.persist_failed(write, problem);
                 }
             }
+            SupervisorOutput::Trust(order) => self.trust(order)?,
             SupervisorOutput::Log(record) => self.note(&record),
             SupervisorOutput::Reset { reason } => self.reset(reason)?,
             SupervisorOutput::Activated { epoch } => self.note(&LogRecord {
@@ -414,7 +417,11 @@ impl Manager {
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
             | Ask::ReloadStandby
-            | Ask::ForceActive => Answer::Refused("Not for the shell of the core".to_owned()),
+            | Ask::ForceActive
+            | Ask::Pair(_)
+            | Ask::Join { .. }
+            | Ask::Unpair
+            | Ask::Identity => Answer::Refused("Not for the shell of the core".to_owned()),
         };
         self.children
             .send(service, ToService::Answer { question, answer });
@@ -469,6 +476,16 @@ impl Manager {
                 }
             }
             Event::Control(event) => self.control(event)?,
+            Event::Trust(event) => {
+                if let TrustEvent::Ended { attempt, .. } = event {
+                    self.pairing.ended(attempt);
+                }
+                self.inputs.push_back(SupervisorInput::Trust(event));
+            }
+            Event::Knock(knock) => {
+                let event = self.pairing.knocked(knock);
+                self.inputs.push_back(SupervisorInput::Trust(event));
+            }
             Event::Persisted { write, result } => match result {
                 Ok(()) => self.inputs.push_back(SupervisorInput::Persisted { write }),
                 Err(problem) => self.persist_failed(write, &problem),
@@ -538,13 +555,6 @@ impl Manager {
                 let changes = self.connections.down(number);
                 self.changed(changes);
             }
-            ControlEvent::Refused(text) => self.note(&LogRecord {
-                facility: "REDUNDANCY".to_owned(),
-                severity: 4,
-                mnemonic: "PEER_NOT_PAIRED".to_owned(),
-                text,
-                service: None,
-            }),
         }
         Ok(())
     }
@@ -562,6 +572,59 @@ impl Manager {
         if let Some(port) = port {
             port.dropped(reason);
         }
+    }
+
+    /// Whom to trust, and pairings.
+    fn trust(&mut self, order: TrustOrder) -> anyhow::Result<()> {
+        match order {
+            TrustOrder::OpenCode {
+                offer,
+                purpose,
+                service,
+                question,
+            } => {
+                let answer = match self.pairing.open(offer, purpose) {
+                    Ok(code) => Answer::Code(code),
+                    Err(problem) => {
+                        let event = TrustEvent::CodeNotOpened { offer };
+                        self.inputs.push_back(SupervisorInput::Trust(event));
+                        Answer::Refused(problem)
+                    }
+                };
+                self.children
+                    .send(service, ToService::Answer { question, answer });
+            }
+            TrustOrder::CloseCode { offer } => self.pairing.close(offer),
+            TrustOrder::Join {
+                attempt,
+                address,
+                code,
+                introduction,
+            } => self.pairing.join(attempt, (address, code), introduction),
+            order @ (TrustOrder::Begin { .. }
+            | TrustOrder::Verdict { .. }
+            | TrustOrder::Pinned { .. }) => self.pairing.reply(order),
+            TrustOrder::Peer {
+                keys,
+                dials,
+                knocks,
+            } => {
+                let conduct = match (dials, knocks) {
+                    (true, _) => Conduct::Dials,
+                    (false, true) => Conduct::Knocks,
+                    (false, false) => Conduct::Listens,
+                };
+                self.doors.trust(&keys, conduct);
+                let known = self.trusted.iter().any(|key| keys.contains(key));
+                if !self.trusted.is_empty() && !known {
+                    self.heartbeats.forget_keys()?;
+                    let changes = self.connections.leave_all();
+                    self.changed(changes);
+                }
+                self.trusted = keys;
+            }
+        }
+        Ok(())
     }
 
     fn changed(&mut self, changes: Vec<Change>) {
@@ -592,6 +655,24 @@ impl Manager {
         }
         self.log.flush(FLUSH_PATIENCE);
         Ok(())
+    }
+}
+
+/// What a node's epochs are ordered by: the fingerprint of its first identity.
+pub(crate) fn record_node(record: &NodeRecord, identity: NodeKey) -> NodeKey {
+    record.identities.node.unwrap_or(identity)
+}
+
+fn places(configuration: &Configuration) -> Places {
+    let service = configuration.service.as_ref();
+    Places {
+        nodes: configuration
+            .links
+            .iter()
+            .map(|link| link.local.ip())
+            .collect(),
+        vems: service.map(|service| service.listen.ip()),
+        port: configuration.pairing.port,
     }
 }
 

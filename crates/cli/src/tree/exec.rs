@@ -1,6 +1,6 @@
 //! Commands of exec mode; they work in every mode, behind the mode's own.
 
-use super::{Node, clear, keyword, module, show, system_redundancy};
+use super::{Node, clear, keyword, module, pairing, show, system_redundancy};
 use crate::command::Command;
 
 pub(super) fn commands() -> Vec<Node> {
@@ -23,9 +23,11 @@ pub(super) fn commands() -> Vec<Node> {
             ),
         keyword("end", "Go to exec mode").ends(|_| Ok(Command::End)),
         keyword("exit", "Leave this mode, or the session").ends(|_| Ok(Command::Exit)),
+        pairing::redundancy(),
         module::reload(),
         show::commands(),
         system(),
+        pairing::vem(),
     ]
 }
 

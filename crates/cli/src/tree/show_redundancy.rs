@@ -13,6 +13,11 @@ pub(super) fn commands() -> Node {
         leaf("heartbeat", "Heartbeats on each link", |_| {
             Ok(Command::Show(Show::RedundancyHeartbeat))
         }),
+        leaf(
+            "identity",
+            "Who this node is, whom it trusts, and who is here besides",
+            |_| Ok(Command::Show(Show::RedundancyIdentity)),
+        ),
         leaf("status", "State of both supervisors, and uptimes", |_| {
             Ok(Command::Show(Show::RedundancyStatus))
         }),

@@ -46,6 +46,8 @@ impl Node {
                 self.outputs
                     .push_back(NodeOutput::Persist { write, record });
             }
+            // Connections are the driver's here, and whom it lets in.
+            SupervisorOutput::Trust(_) => {}
             SupervisorOutput::Log(record) => self.log(record),
             SupervisorOutput::Reset { reason } => {
                 self.outputs.push_back(NodeOutput::Reset { reason });
@@ -93,7 +95,11 @@ impl Node {
             | Ask::SetConflictPolicy(_)
             | Ask::Reload
             | Ask::ReloadStandby
-            | Ask::ForceActive => Answer::Refused("asked of the wrong one".to_owned()),
+            | Ask::ForceActive
+            | Ask::Pair(_)
+            | Ask::Join { .. }
+            | Ask::Unpair
+            | Ask::Identity => Answer::Refused("asked of the wrong one".to_owned()),
         }
     }
 
@@ -131,6 +137,8 @@ impl Node {
                 reason,
             },
             ToService::Resync { whole } => ServiceInput::Resync { whole },
+            // Whom a service lets in is its process's to see to.
+            ToService::Trust(_) => return,
             ToService::Stop => {
                 self.steps
                     .push_back(Step::Service(service, ServiceInput::Stop));
@@ -161,7 +169,8 @@ impl Node {
             | ToService::Console(_)
             | ToService::AskVotes { .. }
             | ToService::Archive { .. }
-            | ToService::Resync { .. } => {}
+            | ToService::Resync { .. }
+            | ToService::Trust(_) => {}
         }
     }
 

@@ -287,7 +287,7 @@ impl VemMgr {
                 self.learn(fenced);
                 self.report();
             }
-            FromVem::Promised(fenced) => self.learn(fenced),
+            FromVem::Raised(fenced) => self.learn(fenced),
             FromVem::Inquire { question } => self.inquired(now, id, question),
             FromVem::Ballot {
                 vote,

@@ -14,6 +14,7 @@ mod asking;
 mod attach;
 mod conflicts;
 mod dispatch;
+mod pairing;
 mod session;
 mod show;
 mod wall;

@@ -9,6 +9,8 @@ use wire::control::ControlMessage;
 use wire::heartbeat::{Content, Gasp};
 use wire::supervision::FromService;
 
+use crate::trust::TrustEvent;
+
 /// One event. Everything from outside the node has been authenticated by the shell: it comes from
 /// the pinned peer, or from a process that this System Manager started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,13 @@ pub enum SupervisorInput {
     PersistFailed {
         /// Its number.
         write: u64,
+    },
+    /// Something of a pairing, or at a door.
+    Trust(TrustEvent),
+    /// The wall clock, for display; at start and now and then.
+    WallClock {
+        /// Seconds since 1970.
+        unix_s: u64,
     },
     /// A service's process runs.
     Spawned {

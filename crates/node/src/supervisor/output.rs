@@ -8,6 +8,8 @@ use wire::heartbeat::{Content, Gasp};
 use wire::log::LogRecord;
 use wire::supervision::{Ask, ToService};
 
+use crate::trust::TrustOrder;
+
 /// One effect. To be carried out in order; none of them may make the main loop wait for a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SupervisorOutput {
@@ -51,6 +53,8 @@ pub enum SupervisorOutput {
         /// The whole record.
         record: NodeRecord,
     },
+    /// Something about pairings, or whom to trust.
+    Trust(TrustOrder),
     /// A line for the log.
     Log(LogRecord),
     /// End every process of the node and start it afresh.

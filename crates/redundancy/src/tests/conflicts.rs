@@ -275,5 +275,6 @@ proptest! {
         let acting = pair.sides[pair.actives()[0]].acting().expect("acts");
         pair.run(10);
         prop_assert!(pair.vems.iter().all(|vem| vem.obeys(acting)));
+        prop_assert_eq!(pair.gone(), vec![], "S5");
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Side {
     archive_due: Option<(Time, u64)>,
     /// Histories that were archived.
     pub(super) archives: Vec<(Epoch, Lsn)>,
+    /// The commits in them.
+    pub(super) archived: BTreeSet<(Epoch, Lsn)>,
     pub(super) resyncs: Vec<bool>,
     /// Its configuration is not what its history says, until a bulk sync.
     pub(super) corrupt: bool,
@@ -140,6 +142,10 @@ pub(super) struct Pair {
     /// Epochs under which someone acted, in order: (time, node, epoch).
     pub(super) acts: Vec<(Time, usize, Epoch)>,
     commands: u64,
+    /// That node's machine dies after so many more of its effects.
+    pub(super) crash: Option<(usize, u64)>,
+    /// Every commit made.
+    committed: BTreeSet<(Epoch, Lsn)>,
 }
 
 impl Side {
@@ -150,6 +156,7 @@ impl Side {
             durable: NodeRecord {
                 role,
                 pair: PairId::try_from(7).ok(),
+                peer: Some(NodeKey([99; 32])),
                 ..NodeRecord::default()
             },
             history: (Epoch::default(), Lsn(0)),
@@ -178,6 +185,7 @@ impl Side {
             archive_time: Some(WRITE),
             archive_due: None,
             archives: Vec::new(),
+            archived: BTreeSet::new(),
             resyncs: Vec::new(),
             corrupt: false,
             stalls: false,
@@ -221,6 +229,8 @@ impl Pair {
             acted: BTreeMap::new(),
             acts: Vec::new(),
             commands: 0,
+            crash: None,
+            committed: BTreeSet::new(),
         }
     }
 
@@ -327,6 +337,7 @@ impl Pair {
         let lsn = self.sides[node].history.1.next();
         self.sides[node].history = (epoch, lsn);
         self.sides[node].log.insert((epoch, lsn));
+        self.committed.insert((epoch, lsn));
         true
     }
 
@@ -369,6 +380,15 @@ impl Pair {
         self.sides[node].core.as_ref().expect("the node runs")
     }
 
+    /// Its machine is about to start.
+    pub(super) fn boots(&self, node: usize) -> bool {
+        self.sides[node].boots_at.is_some()
+    }
+
+    pub(super) fn role(&self, node: usize) -> Option<Role> {
+        self.sides[node].core.as_ref().map(Core::role)
+    }
+
     pub(super) fn is_stable(&self, node: usize) -> bool {
         self.sides[node]
             .core
@@ -397,6 +417,29 @@ impl Pair {
 
     pub(super) fn redundant(&self, node: usize) -> bool {
         self.sides[node].redundant
+    }
+
+    /// S5: commits that are neither in the active's log nor in an archive.
+    pub(super) fn gone(&self) -> Vec<(Epoch, Lsn)> {
+        let leader = self.actives().first().copied();
+        let kept = |commit: &&(Epoch, Lsn)| {
+            let led = leader.is_some_and(|leader| self.sides[leader].log.contains(commit));
+            led || self.sides.iter().any(|side| side.archived.contains(commit))
+        };
+        self.committed
+            .iter()
+            .filter(|commit| !kept(commit))
+            .copied()
+            .collect()
+    }
+
+    /// One leads, the other is stable, and both say so.
+    pub(super) fn is_whole(&self) -> bool {
+        let actives = self.actives();
+        self.sides.iter().all(|side| side.core.is_some())
+            && actives.len() == 1
+            && self.is_stable(1 - actives[0])
+            && self.mode_ha(actives[0])
     }
 
     pub(super) fn actives(&self) -> Vec<usize> {

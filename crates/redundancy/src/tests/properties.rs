@@ -170,6 +170,7 @@ proptest! {
             let actives = pair.actives();
             actives.len() == 1 && pair.is_stable(1 - actives[0]) && pair.mode_ha(actives[0])
         });
+        prop_assert_eq!(pair.gone(), vec![], "S5");
         let leader = pair.actives()[0];
         pair.run(10_000);
         prop_assert_eq!(pair.actives(), vec![leader], "it stays so");

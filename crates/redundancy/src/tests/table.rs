@@ -293,6 +293,12 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
                 ..sync
             }),
         ),
+        ("peer pinned", Input::PeerPinned { gives_way: false }),
+        (
+            "peer pinned, gives way",
+            Input::PeerPinned { gives_way: true },
+        ),
+        ("peer unpinned", Input::PeerUnpinned),
         ("archived", Input::Archived { number: 1 }),
         ("a commit asks to go alone", Input::AskAlone { question: 1 }),
         (

@@ -77,7 +77,7 @@ async fn a_client_without_a_certificate_is_refused() {
     let server = endpoint(&one, &[two.fingerprint()], "test/1");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = super::PinnedVerifier {
-        pins: Pins::new([one.fingerprint()]),
+        trust: super::Trust::Pinned(Pins::new([one.fingerprint()])),
         provider: Arc::clone(&provider),
     };
     let mut bare = rustls::ClientConfig::builder_with_provider(provider)
@@ -87,15 +87,52 @@ async fn a_client_without_a_certificate_is_refused() {
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     bare.alpn_protocols = vec![b"test/1".to_vec()];
-    let client = TlsEndpoint {
-        connector: tokio_rustls::TlsConnector::from(Arc::new(bare)),
-        ..endpoint(&two, &[one.fingerprint()], "test/1")
-    };
+    let client = endpoint(&two, &[one.fingerprint()], "test/1");
+    client.ends.write().expect("sound").connector =
+        tokio_rustls::TlsConnector::from(Arc::new(bare));
     let (accepted, _) = meet(&server, &client).await;
     assert!(
         matches!(accepted, Err(TlsError::Handshake(_))),
         "{accepted:?}"
     );
+}
+
+#[tokio::test]
+async fn a_changed_identity_is_shown_from_the_next_handshake_on() {
+    let (one, old, new) = (identity(), identity(), identity());
+    let server = endpoint(&one, &[old.fingerprint(), new.fingerprint()], "test/1");
+    let client = endpoint(&old, &[one.fingerprint()], "test/1");
+    let clone = client.clone();
+    for (identity, shown) in [(None, &old), (Some(&new), &new)] {
+        if let Some(identity) = identity {
+            client.change_identity(identity).expect("usable");
+        }
+        let (accepted, _) = meet(&server, &clone).await;
+        assert_eq!(accepted.expect("accepted").key, shown.fingerprint());
+    }
+}
+
+#[tokio::test]
+async fn strangers_see_each_other_and_a_knock_is_told_apart() {
+    let (one, two) = (identity(), identity());
+    let server = TlsEndpoint::of_strangers(&one, "test/1").expect("an endpoint");
+    let client = TlsEndpoint::of_strangers(&two, "test/1").expect("an endpoint");
+    let (accepted, connected) = meet(&server, &client).await;
+    let (accepted, connected) = (accepted.expect("accepted"), connected.expect("connected"));
+    assert_eq!(
+        (accepted.key, connected.key),
+        (two.fingerprint(), one.fingerprint())
+    );
+    assert!(!accepted.is_knock() && !connected.is_knock());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let accept = async {
+        server
+            .accept(listener.accept().await.expect("a peer").0)
+            .await
+    };
+    let (accepted, knocked) = tokio::join!(accept, client.knock(None, address));
+    assert!(accepted.expect("accepted").is_knock() && !knocked.expect("knocked").is_knock());
 }
 
 #[tokio::test]

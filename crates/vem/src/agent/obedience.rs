@@ -113,7 +113,7 @@ impl Vem {
             Ruling::Obey => self.obey(now, claim),
             Ruling::Await => self.gateways.await_claim(claim),
             Ruling::Raise => {
-                self.floor_is_raised(now);
+                self.floor_is_raised(now, gateway);
                 self.gateways.await_claim(claim);
             }
             ruling @ (Ruling::Refuse | Ruling::RefuseClone) => {
@@ -151,15 +151,20 @@ impl Vem {
         );
     }
 
-    /// Whoever is obeyed, or waits for it, is below the floor from this moment on.
-    pub(super) fn floor_is_raised(&mut self, now: Time) {
+    /// Whoever is obeyed, or waits for it, is below the floor from this moment on, for `by`. The
+    /// others are told: an active that lives must not find out by what it is refused.
+    pub(super) fn floor_is_raised(&mut self, now: Time, by: GatewayId) {
         if let Some(claimant) = self.gateways.drop_claimant() {
             self.refuse(claimant.gateway, claimant.epoch, false);
         }
         if self.gateways.obey_nobody(now) {
             self.stop_asking(now);
         }
-        self.effects.push_back(Output::Persist(self.fence.held()));
+        let fenced = self.fence.held();
+        self.effects.push_back(Output::Persist(fenced));
+        for other in self.gateways.connected_but(by) {
+            self.send(other, FromVem::Raised(fenced));
+        }
     }
 
     pub(super) fn persisted(&mut self, now: Time, fenced: Fenced) {

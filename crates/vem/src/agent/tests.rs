@@ -361,9 +361,15 @@ fn failover_asks_the_new_active_and_ignores_the_old() {
     assert_eq!(old[0].0, A);
     bench.claim(B, epoch(2, 2), 1);
     assert_eq!(bench.vem.obeyed(), None, "the old epoch is void at once");
+    let told = Output::Send {
+        gateway: A,
+        message: FromVem::Raised(obeyed(epoch(2, 2))),
+    };
+    assert!(!bench.outputs.contains(&told), "not before it is durable");
     bench.decide(A, epoch(1, 1), old[0].1.request, Verdict::Permit);
     assert_eq!(writes(&bench.take()), []);
     bench.give(Input::Persisted(obeyed(epoch(2, 2))));
+    assert!(bench.outputs.contains(&told), "the old active is told");
     let new = bench.asked();
     assert_eq!((new.len(), new[0].0), (1, B));
     assert_ne!(new[0].1.request, old[0].1.request);

@@ -72,13 +72,8 @@ impl Vem {
         self.counters.votes_silent += u64::from(ballot == Ballot::Silent);
         if self.fence.floor() > before {
             let candidate = self.fence.floor();
-            self.floor_is_raised(now);
+            self.floor_is_raised(now, gateway);
             self.log(Event::Promised { gateway, candidate });
-            // An active that lives after all must not find out by what it is refused.
-            let promised = FromVem::Promised(self.fence.held());
-            for other in self.gateways.connected_but(gateway) {
-                self.send(other, promised.clone());
-            }
         }
         self.ballot(outcome, ballot);
     }

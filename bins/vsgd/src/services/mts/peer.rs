@@ -1,16 +1,18 @@
 //! The TLS connection to the peer's broker.
 //!
-//! Both nodes listen on every HA link; the one with the lower fingerprint dials, on all links, and
+//! Both nodes listen on every HA link; the one with the lower node key dials, on all links, and
 //! the first to succeed is used. There is one connection at a time; a newer one
 //! replaces the older, whose end may not have been noticed. It stands only while the System
 //! Manager holds the peer for ours (`peer_connected`): a standalone node speaks to nobody.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{DropReason, PortKind};
+use model::{DropReason, NodeKey, PortKind};
 use mts::Input;
 use runtime::gate::Gate;
+use runtime::identity::Identity;
 use runtime::tls::{Authenticated, HANDSHAKES_MAX, Pins, TlsEndpoint, TlsError};
 use runtime::traffic::PortCounters;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -19,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use wire::broker::BrokerFrame;
+use wire::supervision::Trust;
 use wire::{Channel, FrameBuffer};
 
 use super::Event;
@@ -71,63 +74,103 @@ pub(super) struct PeerLink {
     wanted: bool,
     dial: watch::Sender<bool>,
     events: mpsc::Sender<Event>,
+    links: Vec<(BulkLink, PortCounters)>,
+    endpoint: TlsEndpoint,
+    identity_file: PathBuf,
+    /// Which of its identities this node shows.
+    identity: u64,
+    pins: Pins,
+    peer: Vec<NodeKey>,
+    /// Of the two nodes, this one dials.
+    dials: bool,
+    /// The tasks that listen and dial run.
+    started: bool,
 }
 
 impl PeerLink {
-    /// Starts listening and dialling; does nothing on a node without a pinned peer. Returns the
-    /// counters of its ports too.
+    /// Listens and dials nobody before [`Self::trust`] says who the peer is. Returns the counters
+    /// of its ports too.
     pub(super) fn start(
         settings: &Settings,
         events: mpsc::Sender<Event>,
     ) -> anyhow::Result<(Self, Vec<PortCounters>)> {
-        let (dial, dialled) = watch::channel(false);
         let ports: Vec<_> = settings
             .bulk_links
             .iter()
             .map(|link| PortCounters::new(PortKind::Bulk, &link.name))
             .collect();
-        if let Some(peer) = settings.peer {
-            let identity = settings.identity()?;
-            let expected = settings.bulk_links.iter().map(|link| link.peer.ip());
-            let gate = Gate::new(HANDSHAKES_MAX, expected.collect());
-            let endpoint = TlsEndpoint::new(&identity, Pins::new([peer]), PROTOCOL)?.behind(gate);
-            let links: Vec<_> = settings
-                .bulk_links
-                .iter()
-                .cloned()
-                .zip(ports.clone())
-                .collect();
-            for (link, port) in links.clone() {
-                tokio::spawn(listen(link.local, endpoint.clone(), port, events.clone()));
-            }
-            if identity.fingerprint() < peer {
-                tokio::spawn(dialler(links, endpoint, dialled, events.clone()));
-            }
-        }
+        let pins = Pins::default();
+        let expected = settings.bulk_links.iter().map(|link| link.peer.ip());
+        let gate = Gate::new(HANDSHAKES_MAX, expected.collect());
+        let identity = settings.identity()?;
+        let endpoint = TlsEndpoint::new(&identity, pins.clone(), PROTOCOL)?.behind(gate);
+        let links = settings.bulk_links.iter().cloned().zip(ports.clone());
         let link = Self {
             connection: None,
             count: 0,
             wanted: false,
-            dial,
+            dials: false,
+            dial: watch::Sender::new(false),
             events,
+            links: links.collect(),
+            pins,
+            endpoint,
+            identity_file: settings.identity_file.clone(),
+            identity: 0,
+            peer: Vec::new(),
+            started: false,
         };
         Ok((link, ports))
+    }
+
+    /// Who the peer is from now on. A connection with somebody else ends.
+    pub(super) fn trust(&mut self, trust: &Trust) -> anyhow::Result<()> {
+        if trust.identity != self.identity {
+            self.endpoint
+                .change_identity(&Identity::load(&self.identity_file)?)?;
+            self.identity = trust.identity;
+        }
+        self.pins.replace(trust.peer.iter().copied());
+        self.dials = trust.dials;
+        let same = self.peer.iter().any(|key| trust.peer.contains(key));
+        self.peer.clone_from(&trust.peer);
+        if !self.started && !trust.peer.is_empty() {
+            self.started = true;
+            for (link, port) in self.links.clone() {
+                let (endpoint, events) = (self.endpoint.clone(), self.events.clone());
+                tokio::spawn(listen(link.local, endpoint, port, events));
+            }
+            let (links, endpoint) = (self.links.clone(), self.endpoint.clone());
+            let (dial, events) = (self.dial.subscribe(), self.events.clone());
+            tokio::spawn(dialler(links, endpoint, dial, events));
+        }
+        if !same {
+            self.end();
+        }
+        self.update_dial();
+        Ok(())
+    }
+
+    /// The connection's end is told as an event, so that the core hears of it in order.
+    fn end(&self) {
+        if let Some(connection) = &self.connection {
+            let event = Event::Peer(PeerEvent::Down(connection.number));
+            let events = self.events.clone();
+            tokio::spawn(async move { events.send(event).await });
+        }
     }
 
     /// Whether the peer is ours to speak with.
     pub(super) fn want(&mut self, wanted: bool) {
         self.wanted = wanted;
-        if !wanted && let Some(connection) = &self.connection {
-            // The reader's end is told as an event, so that the core hears of it in order.
-            let event = Event::Peer(PeerEvent::Down(connection.number));
-            let events = self.events.clone();
-            tokio::spawn(async move { events.send(event).await });
+        if !wanted {
+            self.end();
         }
         self.update_dial();
     }
 
     fn update_dial(&mut self) {
-        let dial = self.wanted && self.connection.is_none();
+        let dial = self.wanted && self.dials && self.connection.is_none();
         self.dial
             .send_if_modified(|current| core::mem::replace(current, dial) != dial);
     }

@@ -17,7 +17,7 @@ use wire::supervision::{self, Ask, LOG_LINES_MAX};
 
 use super::conflicts::Archives;
 use super::session::{Fetch, Pending, Reply};
-use super::{Facts, show, wall};
+use super::{Facts, pairing, show, wall};
 
 /// What is shown must come soon.
 pub(super) const SHOW_LIMIT: Duration = Duration::from_secs(2);
@@ -96,6 +96,7 @@ pub(super) fn plan(
             [Fetch::Manager(Ask::ForceActive), Fetch::Activation].into(),
             ACTIVATION_LIMIT,
         ),
+        Command::Pairing(command) => pairing::plan(command),
         Command::PairId(id) => manager(Ask::SetPairId(*id)),
         Command::Reload => fetch([
             Fetch::Cfgmgr(ToCfgmgr::Running),
@@ -170,6 +171,7 @@ fn plan_show(show: Show, known: &Known<'_>) -> Plan {
             Plan::Now(conflict(show, number, known))
         }
         Show::RedundancyHeartbeat => fetch([Fetch::Manager(Ask::HeartbeatStatus)]),
+        Show::RedundancyIdentity => fetch([Fetch::Manager(Ask::Identity)]),
         Show::RedundancyTraffic => fetch([Fetch::Manager(Ask::Traffic)]),
         Show::RedundancyStatus | Show::SystemRedundancyStatus => {
             fetch([Fetch::Manager(Ask::RedundancyStatus)])
@@ -217,7 +219,13 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             return Outcome::Failed(refusal);
         }
     }
-    if let Some(notice) = &pending.confirmed {
+    if let Some(notice) = pending.confirmed.as_ref().filter(|notice| {
+        let noted = matches!(
+            pending.replies.as_slice(),
+            [Reply::Manager(supervision::Answer::Noted(_))]
+        );
+        !notice.is_empty() || !noted
+    }) {
         return Outcome::Answer(Answer::Message {
             text: notice.clone(),
         });
@@ -250,8 +258,12 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
                 text: ROLE_ON_RELOAD.to_owned(),
             })
         }
-        (Command::PairId(_), [Reply::Manager(supervision::Answer::Noted(note))]) => {
-            Outcome::Answer(Answer::Message { text: note.clone() })
+        (
+            Command::PairId(_) | Command::Pairing(_),
+            [Reply::Manager(supervision::Answer::Noted(note))],
+        ) => Outcome::Answer(Answer::Message { text: note.clone() }),
+        (Command::Pairing(_), [Reply::Manager(supervision::Answer::Code(code))]) => {
+            Outcome::Answer(Answer::PairingCode(pairing::code(code)))
         }
         (Command::Show(show), replies) => show_answer(*show, replies, known),
         (Command::CopyRunningToStartup, replies) => Outcome::Answer(match level(replies) {
@@ -404,6 +416,9 @@ fn show_answer(show: Show, replies: &[Reply], known: &Known<'_>) -> Outcome {
         (Show::RedundancyTraffic, [Reply::Manager(Manager::Traffic(ports))]) => {
             let ports = ports.iter().map(Into::into).collect();
             Answer::Traffic(cli::answer::Traffic { ports })
+        }
+        (Show::RedundancyIdentity, [Reply::Manager(Manager::Identity(status))]) => {
+            Answer::Identity(pairing::identity(status))
         }
         (Show::RedundancyStatus, [Reply::Manager(Manager::RedundancyStatus(status))]) => {
             let status = show::redundancy(status);

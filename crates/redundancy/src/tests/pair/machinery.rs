@@ -57,8 +57,7 @@ impl Pair {
             self.tell(node, Input::Persisted { write });
         }
         if let Some((_, number)) = self.sides[node].archive_due.take_if(|(at, _)| now >= *at) {
-            let history = self.sides[node].history;
-            self.sides[node].archives.push(history);
+            self.archive(node);
             self.tell(node, Input::Archived { number });
         }
         while let Some((at, connection, _)) = self.sides[node].control.front() {
@@ -84,6 +83,9 @@ impl Pair {
         let due = self.sides[node].core.as_ref().and_then(Core::next_deadline);
         if due.is_some_and(|due| now >= due) {
             self.tell(node, Input::Tick);
+        }
+        if self.sides[node].core.is_none() {
+            return;
         }
         self.sides[node].path.main_loop_turned(now);
         while let Some((link, datagram)) = self.sides[node].path.poll_send(now) {
@@ -257,8 +259,38 @@ impl Pair {
             panic!("{violation} on node {node} at {now}");
         }
         for output in outputs {
+            if self.crashes(node) {
+                return;
+            }
             self.carry_out(node, output);
         }
+    }
+
+    /// The machine dies between two effects, and comes back.
+    fn crashes(&mut self, node: usize) -> bool {
+        let Some((victim, left)) = &mut self.crash else {
+            return false;
+        };
+        if *victim != node {
+            return false;
+        }
+        if *left > 0 {
+            *left -= 1;
+            return false;
+        }
+        self.crash = None;
+        self.kill(node);
+        self.sides[node].boots_at = Some(self.now + REBOOT);
+        true
+    }
+
+    /// What its store archives.
+    fn archive(&mut self, node: usize) {
+        let side = &mut self.sides[node];
+        if side.archives.last() != Some(&side.history) {
+            side.archives.push(side.history);
+        }
+        side.archived.append(&mut side.log.clone());
     }
 
     fn carry_out(&mut self, node: usize, output: Output) {
@@ -451,9 +483,10 @@ impl Pair {
                 side.bulk_done = true;
                 side.corrupt = false;
                 // The store's own guard, beside what the core asks for.
-                if !side.log.is_subset(&log) && side.archives.last() != Some(&side.history) {
-                    side.archives.push(side.history);
+                if !side.log.is_subset(&log) {
+                    self.archive(node);
                 }
+                let side = &mut self.sides[node];
                 (side.history, side.log) = (history, log);
             }
         }

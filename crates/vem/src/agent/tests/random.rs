@@ -243,7 +243,7 @@ impl Model {
             | FromVem::Alive { .. }
             | FromVem::Inquire { .. }
             | FromVem::Ballot { .. }
-            | FromVem::Promised(_) => {}
+            | FromVem::Raised(_) => {}
         }
     }
 }

@@ -110,7 +110,7 @@ fn a_silent_active_is_waited_for_no_longer_than_asked_and_the_promise_is_durable
     assert_eq!(ballots(&outputs), [(B, Ballot::Silent)]);
     let told = Output::Send {
         gateway: A,
-        message: FromVem::Promised(promise),
+        message: FromVem::Raised(promise),
     };
     assert!(outputs.contains(&told), "the active is told: {outputs:?}");
 }

@@ -125,7 +125,7 @@ fn a_promise_is_reported_apart_from_what_is_obeyed() {
         obeyed: epoch(3),
         promised: candidate(4),
     };
-    bench.vem(A, FromVem::Promised(promise));
+    bench.vem(A, FromVem::Raised(promise));
     let report = bench.service.reported.expect("reported");
     assert_eq!(report.highest_epoch, epoch(3));
     assert_eq!(report.promised_epoch, candidate(4));

@@ -1,0 +1,174 @@
+//! Real nodes pair by a one-time code while they run, and unpair.
+//!
+//! Needs root: a node's System Manager gets a PID namespace of its own.
+
+mod nodes;
+
+use nodes::{Node, eventually, network};
+
+const STABLE: &str = "%MODULE-5-STANDBY_SUP_OK: Supervisor ";
+const LEADS: &str = "-> active under epoch";
+
+/// Two nodes that were just made and do not know each other.
+fn strangers(folder: &std::path::Path) -> (Node, Node) {
+    let network = network();
+    let (one, two) = (
+        Node::new(folder, &network, 1),
+        Node::new(folder, &network, 2),
+    );
+    one.init("primary", &["--pair-id", "7"]);
+    two.init("secondary", &["--pair-id", "7"]);
+    (one, two)
+}
+
+fn pair(one: &Node, two: &Node) -> String {
+    let code = one.code("redundancy pair");
+    two.done(&[&format!("redundancy join {} {code}", one.address())])
+}
+
+#[test]
+fn two_strangers_pair_by_a_code_and_the_pair_forms_by_itself() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    one.wait_for(LEADS, 0);
+    two.start();
+    // Found, not paired: each shows the other's identity, and no pair is formed.
+    let identity = |node: &Node| node.shows("redundancy identity")["identity"].clone();
+    let own = |node: &Node| identity(node)["fingerprint"].clone();
+    let (first, second) = (own(&one), own(&two));
+    for (node, other) in [(&one, &second), (&two, &first)] {
+        eventually("the other node is found", || {
+            let found = identity(node)["found_not_paired"].clone();
+            found[0]["fingerprint"] == *other && found[0]["count"].as_u64() > Some(0)
+        });
+        assert_eq!(identity(node)["peer"], serde_json::Value::Null);
+        assert_eq!(node.said("PEER_NOT_PAIRED"), 1, "one line a minute");
+    }
+    assert_eq!(one.said(STABLE), 0);
+
+    let answer = pair(&one, &two);
+    assert!(answer.contains("Paired with sup-1 (primary)"), "{answer}");
+    one.wait_for(STABLE, 0);
+    for (node, other) in [(&one, &second), (&two, &first)] {
+        let identity = identity(node);
+        assert_eq!(identity["peer"]["fingerprint"], *other);
+        assert_eq!(identity["peer"]["connected"], true);
+        assert_eq!(
+            identity["code"],
+            serde_json::Value::Null,
+            "the code is used"
+        );
+        assert_eq!(identity["found_not_paired"], serde_json::json!([]));
+    }
+    assert_eq!(one.said(LEADS), 1, "nothing moved here");
+    one.refused("redundancy pair", "redundancy unpair first");
+    two.refused(
+        "redundancy join 127.0.0.1 ABC-DEF-GHJ",
+        "redundancy unpair first",
+    );
+
+    // Durable: after the power failed on both, they know each other.
+    one.stop();
+    two.stop();
+    one.start();
+    two.start();
+    eventually("a pair again", || one.said(STABLE) + two.said(STABLE) > 1);
+}
+
+#[test]
+fn wrong_codes_burn_the_code_and_let_nobody_in() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    two.start();
+    let code = one.code("redundancy pair");
+    let wrong = if code.starts_with('A') { "B" } else { "A" }.to_owned() + &code[1..];
+    for failures in 1..=3 {
+        let line = format!("redundancy join {} {wrong}", one.address());
+        two.refused(&line, "the code is not the one");
+        one.wait_for("PAIRING_FAILED", failures - 1);
+    }
+    one.wait_for("PAIRING_BURNT", 0);
+    let line = format!("redundancy join {} {code}", one.address());
+    let said = two.say(&[&line]);
+    assert!(said.failed, "burnt: {}", said.text);
+    let log = one.log() + &two.log();
+    assert!(
+        !log.contains(&code) && !log.contains(&wrong),
+        "no code in a log"
+    );
+    for node in [&one, &two] {
+        let identity = node.shows("redundancy identity");
+        assert_eq!(identity["identity"]["peer"], serde_json::Value::Null);
+    }
+    // A new code is as good as the first would have been.
+    pair(&one, &two);
+    eventually("a pair", || one.said(STABLE) + two.said(STABLE) > 0);
+}
+
+#[test]
+fn pairing_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let network = network();
+    let mut one = Node::new(folder.path(), &network, 1);
+    let mut two = Node::new(folder.path(), &network, 2);
+    one.init("standalone", &[]);
+    two.init("primary", &["--pair-id", "8"]);
+    one.start();
+    two.start();
+    one.refused("redundancy pair", "standalone");
+    one.refused("redundancy join 127.0.0.1 ABC-DEF-GHJ", "standalone");
+    one.done(&["system redundancy role primary"]);
+    one.refused("redundancy pair", "ha-pair id");
+    one.done(&["configure", "ha-pair id 7"]);
+    let join = |code: &str| format!("redundancy join {} {code}", one.address());
+    let code = one.code("redundancy pair");
+    two.refused(&join(&code), "both have the role primary");
+    // Whoever knows the code costs no try.
+    for _ in 0..3 {
+        two.refused(&join(&code), "both have the role primary");
+    }
+    let left = one.shows("redundancy identity");
+    assert_eq!(left["identity"]["code"]["tries"], 3);
+    two.done(&["system redundancy role secondary"]);
+    let led = two.said(LEADS);
+    two.say(&["reload", "y"]);
+    two.wait_for(LEADS, led);
+    two.refused(&join(&code), "The pair IDs differ: 8 on sup-2, 7 on sup-1");
+    two.refused("redundancy join 127.0.0.1 short", "Not a code");
+    two.done(&["configure", "ha-pair id 7"]);
+    two.done(&[&join(&code)]);
+    one.wait_for(STABLE, 0);
+}
+
+#[test]
+fn unpaired_the_active_goes_on_and_the_other_waits_and_may_be_replaced() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    one.wait_for(LEADS, 0);
+    two.start();
+    pair(&one, &two);
+    one.wait_for(STABLE, 0);
+    let answer = one.done(&["redundancy unpair", "y"]);
+    assert!(answer.contains("forgotten this one too"), "{answer}");
+    two.wait_for("unpaired from the active supervisor", 0);
+    eventually("the other says why it waits", || {
+        let status = two.shows("system redundancy status");
+        status.to_string().contains("redundancy join here")
+    });
+    assert_eq!((one.said(LEADS), two.said(LEADS)), (1, 0));
+    one.done(&["configure", "zone web@root"]);
+
+    // A new machine in the place of the second, with an empty disk.
+    two.stop();
+    let fresh = Node::new(&folder.path().join("sup-1"), &two.network, 2);
+    fresh.init("secondary", &["--pair-id", "7"]);
+    let mut two = fresh;
+    two.start();
+    pair(&one, &two);
+    one.wait_for(STABLE, 1);
+    assert_eq!(one.said(LEADS), 1, "it led all the time");
+    assert_eq!(one.said("%REDUNDANCY-2-RESET"), 0);
+}

@@ -1,0 +1,54 @@
+//! `redundancy pair`, `join`, `unpair`; `vem enroll`: whom this node trusts.
+
+use super::{BadWord, Node, Token, Words, address, keyword, number};
+use crate::command::{Command, PairingCommand, TypedCode};
+
+/// Longest code that is read: nine symbols, with as many separators as somebody may type.
+const CODE_MAX_BYTES: usize = 32;
+
+pub(super) fn redundancy() -> Node {
+    let code = Node::new(
+        Token::Word {
+            max_bytes: CODE_MAX_BYTES,
+        },
+        "The code that it printed",
+    );
+    keyword("redundancy", "The other node of the pair")
+        .administrator()
+        .then_all([
+            keyword("join", "Pair with the node that printed a code").then(
+                address("address", "Its address on an HA link").then(
+                    code.named("code").ends(join).then(
+                        keyword("port", "If it listens on another port than the usual one")
+                            .then(number("port", 1, 65_535, "TCP port").ends(join)),
+                    ),
+                ),
+            ),
+            keyword(
+                "pair",
+                "Print a one-time code, to be typed on the other node",
+            )
+            .ends(|_| Ok(Command::Pairing(PairingCommand::Pair))),
+            keyword("unpair", "Forget the other node")
+                .ends(|_| Ok(Command::Pairing(PairingCommand::Unpair))),
+        ])
+}
+
+pub(super) fn vem() -> Node {
+    keyword("vem", "Host agents").administrator().then(
+        keyword("enroll", "Print a one-time code, to be typed on a host")
+            .active_only()
+            .ends(|_| Ok(Command::Pairing(PairingCommand::EnrollVem))),
+    )
+}
+
+fn join(words: &Words) -> Result<Command, BadWord> {
+    let port = match words.text("port") {
+        Some(_) => Some(words.number("port")?),
+        None => None,
+    };
+    Ok(Command::Pairing(PairingCommand::Join {
+        address: (words.address("address")?, port),
+        code: TypedCode(words.required("code")?.to_owned()),
+    }))
+}

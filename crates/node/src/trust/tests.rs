@@ -1,0 +1,1 @@
+//! The whole of it, as the supervisor drives it.

@@ -1,0 +1,48 @@
+//! A peer is pinned or unpinned while the node runs.
+
+use super::pair::{A, B, Pair};
+use crate::Input;
+
+/// The active leads alone and may commit; the standby resets, does not take over, and says why.
+#[test]
+fn unpaired_the_active_goes_on_and_the_standby_waits() {
+    let mut pair = Pair::stable(1);
+    pair.cut();
+    pair.tell(A, Input::PeerUnpinned);
+    pair.tell(B, Input::PeerUnpinned);
+    pair.run(5_000);
+    assert_eq!(pair.actives(), [A]);
+    assert!(pair.sides[A].durable.alone, "A may boot alone");
+    assert_eq!(pair.sides[B].resets.len(), 1, "{:?}", pair.sides[B].resets);
+    assert!(pair.sides[B].durable.paired && !pair.sides[B].durable.alone);
+    let why = pair.core(B).status(pair.now).reason;
+    assert!(why.contains("redundancy pair"), "{why}");
+}
+
+/// The standby unpairs: the other way round nothing is different.
+#[test]
+fn a_standby_that_unpairs_does_not_take_over_the_silent_active() {
+    let mut pair = Pair::stable(1);
+    pair.tell(B, Input::PeerUnpinned);
+    pair.cut();
+    pair.run(5_000);
+    assert_eq!(pair.actives(), [A]);
+}
+
+/// Of two that lead and then pair, the one that joined restarts, archives what it had, and may
+/// not lead alone afterwards.
+#[test]
+fn of_two_that_lead_the_one_that_gives_way_restarts() {
+    let mut pair = Pair::new(1);
+    pair.cut();
+    pair.boot(A);
+    pair.boot(B);
+    pair.run_until("both lead", 20_000, |pair| pair.actives() == [A, B]);
+    pair.tell(A, Input::PeerPinned { gives_way: false });
+    pair.tell(B, Input::PeerPinned { gives_way: true });
+    pair.run(1_000);
+    assert_eq!(pair.actives(), [A]);
+    assert_eq!(pair.sides[B].resets.len(), 1);
+    assert_eq!(pair.sides[B].archives.len(), 1);
+    assert!(pair.sides[B].durable.paired && !pair.sides[B].durable.alone);
+}
