@@ -98,7 +98,7 @@ impl Booting {
         }
         if ctx.peer.connected {
             self.lonely_since = now;
-            return self.negotiate(ctx);
+            return self.negotiate(now, ctx);
         }
         if !ctx.peer_silent(now) {
             self.lonely_since = now;
@@ -107,7 +107,7 @@ impl Booting {
         self.lead_alone(now, ctx)
     }
 
-    fn negotiate(&mut self, ctx: &mut Context) -> Step {
+    fn negotiate(&mut self, now: Time, ctx: &mut Context) -> Step {
         let (Some(hello), Some(ours)) = (ctx.peer.hello.clone(), ctx.greeted) else {
             return self.wait(ctx, "negotiating with the other supervisor".into());
         };
@@ -115,6 +115,14 @@ impl Booting {
             return self.wait(
                 ctx,
                 "the other supervisor is active; waiting to hear it".into(),
+            );
+        }
+        // Until its heartbeats are understood, which after our own start takes one of ours, only
+        // its greeting tells that it is about to take over.
+        if hello.follows && ctx.peer_says(now).is_none() {
+            return self.wait(
+                ctx,
+                "waiting to hear the other supervisor, a standby".into(),
             );
         }
         if leads(ctx.role, ours, &hello) {

@@ -450,7 +450,7 @@ impl Context {
 
     /// Greets the peer once per connection, when this node knows its own history. A standalone
     /// node talks to nobody.
-    pub(crate) fn greet(&mut self, now: Time, active: bool) {
+    pub(crate) fn greet(&mut self, now: Time, active: bool, follows: bool) {
         let talks = self.role != Role::Standalone && self.peer.connected;
         if !talks || self.greeted.is_some() || !self.history_known {
             return;
@@ -468,6 +468,7 @@ impl Context {
                 history: self.history,
                 alone: self.record.alone,
                 active,
+                follows,
                 uptime_ms: uptime.as_millis() as u64,
             })));
     }

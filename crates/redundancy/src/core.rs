@@ -356,7 +356,7 @@ impl Core {
                 false
             }
         };
-        ctx.greet(now, active);
+        ctx.greet(now, active, matches!(self.phase, Phase::Standby(_)));
         match &mut self.phase {
             Phase::Booting(booting) => booting.evaluate(now, ctx),
             Phase::Activating(activating) => activating.evaluate(now, ctx),

@@ -116,6 +116,9 @@ pub struct Hello {
     pub alone: bool,
     /// Whether it is active now.
     pub active: bool,
+    /// Whether it follows, or followed, an active: then it settles by itself who leads, and its
+    /// heartbeats tell.
+    pub follows: bool,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
 }

@@ -1,8 +1,13 @@
 //! The restart of the pair by an unstable standby, and its bound.
 
+use model::Role;
+use wire::control::{ControlMessage, Hello};
+use wire::heartbeat::State;
+
 use super::pair::{A, B, Pair};
+use crate::phase::Phase;
 use crate::standby::{PAIR_RESTART_WINDOW, PAIR_RESTARTS_MAX};
-use crate::{Command, ServicesHealth};
+use crate::{Command, Input, ServicesHealth};
 
 /// Restarts of the pair that B has ordered.
 fn ordered(pair: &Pair) -> usize {
@@ -20,6 +25,49 @@ fn dead_in_part() -> Pair {
     pair.set_health(A, ServicesHealth::Starting);
     pair.run(300);
     pair
+}
+
+#[test]
+fn an_active_that_restarts_waits_for_its_standby_to_settle_who_leads() {
+    // Its standby's heartbeats cannot be read yet: they come under a key of before its start.
+    let mut pair = Pair::stable(1);
+    let standby = pair.core(B).ctx.incarnation;
+    let history = pair.sides[A].history;
+    pair.kill(A);
+    pair.kill(B);
+    pair.boot(A);
+    pair.run(150);
+    assert_eq!(pair.says(A), Some(State::Initializing));
+    let mut core = pair.core(A).clone();
+    let hello = |follows, revision| {
+        Input::Control(ControlMessage::Hello(Hello {
+            pair: core.ctx.record.pair,
+            role: Role::Secondary,
+            incarnation: standby,
+            highest_epoch: core.ctx.seen,
+            history,
+            alone: false,
+            active: false,
+            follows,
+            uptime_ms: revision,
+        }))
+    };
+    let (follower, booting) = (hello(true, 1), hello(false, 2));
+    core.handle(pair.now, Input::PeerConnected);
+    core.handle(pair.now, follower);
+    assert!(core.acting().is_none());
+    assert!(
+        matches!(core.phase, Phase::Booting(_)),
+        "the standby settles it"
+    );
+    // One that boots too negotiates.
+    core.handle(pair.now, Input::PeerDisconnected);
+    core.handle(pair.now, Input::PeerConnected);
+    core.handle(pair.now, booting);
+    assert!(
+        matches!(core.phase, Phase::Activating(_)),
+        "between equals the primary leads"
+    );
 }
 
 #[test]
@@ -149,7 +197,7 @@ fn no_second_change_of_roles_before_a_standby_is_stable() {
     assert_eq!(pair.result(A, command), Some(Ok(String::new())));
     // A is on its way back, and B fails: nobody is there to take over.
     pair.run_until("A follows", 5_000, |pair| {
-        pair.says(A) == Some(wire::heartbeat::State::Synchronizing)
+        pair.says(A) == Some(State::Synchronizing)
     });
     pair.kill(B);
     pair.run(20_000);

@@ -174,6 +174,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
             history: (lower, Lsn(lsn)),
             alone: false,
             active,
+            follows: false,
             uptime_ms: 1,
         }))
     };

@@ -52,6 +52,7 @@ fn hello() -> ControlMessage {
         history: (model::Epoch::default(), model::Lsn(0)),
         alone: false,
         active: false,
+        follows: false,
         uptime_ms: 0,
     })
 }
