@@ -25,7 +25,7 @@ mod vems;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{NodeKey, PairId, Role, ServiceName, Time};
+use model::{Epoch, NodeKey, PairId, Role, ServiceName, Time};
 use redundancy::{Identities, NodeRecord};
 use serde::{Deserialize, Serialize};
 use wire::control::{TrustMessage, VemPin};
@@ -175,6 +175,8 @@ pub(crate) enum TrustOutput {
     PeerPinned {
         /// See [`redundancy::Input::PeerPinned`].
         gives_way: bool,
+        /// See there.
+        above: Epoch,
     },
     /// Tell the redundancy core.
     PeerUnpinned,
@@ -190,6 +192,7 @@ pub(crate) struct Standing {
     pub(crate) role: Role,
     pub(crate) pair: Option<PairId>,
     pub(crate) acting: bool,
+    pub(crate) highest_epoch: Epoch,
     /// Host agents in the inventory.
     pub(crate) vems: u16,
 }
@@ -229,7 +232,11 @@ pub(crate) struct Trust {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Then {
     /// An attempt has pinned its peer.
-    Pinned { attempt: u64 },
+    Pinned {
+        attempt: u64,
+        /// The highest epoch that it has seen, if it is a node.
+        above: Option<Epoch>,
+    },
     /// The peer was forgotten because it wanted so.
     ForgottenForPeer,
     /// The peer was forgotten because the operator wanted so; the peer confirmed it, or did not.
@@ -359,7 +366,7 @@ impl Trust {
                 return;
             };
             match then {
-                Then::Pinned { attempt } => self.pinned(attempt),
+                Then::Pinned { attempt, above } => self.pinned(attempt, above),
                 Then::ForgottenForPeer => self.forgotten_for_peer(),
                 Then::Forgotten { asker, confirmed } => self.forgotten(asker, confirmed),
                 Then::VemsMerged { serial } => {

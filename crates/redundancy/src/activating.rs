@@ -59,7 +59,7 @@ impl Activating {
                     };
                 }
                 // The other one resets.
-                Cause::Survived => {}
+                Cause::Survived | Cause::Paired => {}
             }
         }
         if ctx.floor() >= self.epoch {

@@ -144,6 +144,7 @@ impl Active {
                             Cause::Forced => "forced by an operator",
                             Cause::Survived => "survived a conflict of two actives",
                             Cause::TakenBack => "the standby did not take over",
+                            Cause::Paired => "paired with a supervisor that has led",
                             Cause::Promised => "the VEMs had been asked for another one",
                             Cause::Waited => "booted alone, and its wait is over",
                         }

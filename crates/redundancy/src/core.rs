@@ -103,6 +103,12 @@ impl Core {
         &self.ctx.record
     }
 
+    /// The highest epoch this node has seen anybody use, itself included.
+    #[must_use]
+    pub fn highest_epoch(&self) -> Epoch {
+        self.ctx.floor()
+    }
+
     /// The epoch under which this node acts now, if it does.
     #[must_use]
     pub fn acting(&self) -> Option<Epoch> {
@@ -206,8 +212,8 @@ impl Core {
                 ctx.peer.reconnect(false);
                 ctx.greeted = None;
             }
-            Input::PeerPinned { gives_way } => {
-                return pinning::pinned(ctx, &self.phase, gives_way);
+            Input::PeerPinned { gives_way, above } => {
+                return pinning::pinned(ctx, &self.phase, gives_way, above);
             }
             Input::PeerUnpinned => return pinning::unpinned(now, ctx, &mut self.phase),
             Input::Control(message) => return self.control(now, message),

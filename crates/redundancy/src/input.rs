@@ -53,6 +53,8 @@ pub enum Input {
     PeerPinned {
         /// If both lead, this one is to restart and follow.
         gives_way: bool,
+        /// The highest epoch that the peer has seen.
+        above: Epoch,
     },
     /// The peer was unpaired: nobody is trusted any more, and nothing comes from it.
     PeerUnpinned,

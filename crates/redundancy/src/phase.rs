@@ -49,6 +49,8 @@ pub(crate) enum Cause {
     Forced,
     /// It survived a conflict of two actives.
     Survived,
+    /// It was paired with a node that has led under a higher epoch, and stays.
+    Paired,
     /// It handed over, and nobody took over.
     TakenBack,
     /// VEMs had promised to obey nothing below a standby's epoch, and it did not take over.

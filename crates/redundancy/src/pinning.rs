@@ -4,24 +4,37 @@
 //! | phase | peer pinned | peer unpinned |
 //! |---|---|---|
 //! | booting, activating | looks for it | forgets it; leads or waits as before |
-//! | active | goes on; resets if it is the one to give way | leads alone, marked so |
+//! | active | goes on, above what the peer has seen; resets if it is the one to give way | leads alone, marked so |
 //! | standby | (has one) | resets: it holds nobody's leave, and waits for a new peer |
 //! | resetting | nothing | nothing |
 
-use model::Time;
+use model::{Epoch, Time};
+use wire::supervision::Activity;
 
 use crate::context::Context;
 use crate::detection::Peer;
-use crate::phase::{Loss, Phase, Step};
+use crate::phase::{Cause, Loss, Phase, Step};
 
-/// A peer is pinned. `gives_way`: if both lead, this node is to restart and follow.
-pub(crate) fn pinned(ctx: &mut Context, phase: &Phase, gives_way: bool) -> Option<Step> {
+/// A peer is pinned, which has seen epochs up to `above`. `gives_way`: if both lead, this node is
+/// to restart and follow. Otherwise it leads on, under an epoch above the peer's, or it would be
+/// superseded by what a node has led under that now follows.
+pub(crate) fn pinned(
+    ctx: &mut Context,
+    phase: &Phase,
+    gives_way: bool,
+    above: Epoch,
+) -> Option<Step> {
     ctx.pinned = true;
     match phase {
         Phase::Active(_) | Phase::Activating(_) if gives_way => Some(Step::Reset {
             reason: "paired with a supervisor that leads".to_owned(),
             loss: Loss::Forked(ctx.seen),
         }),
+        Phase::Active(active) if above > active.epoch => {
+            ctx.see(above);
+            ctx.tell(Activity::Idle, false);
+            Some(Step::Activate(Cause::Paired))
+        }
         Phase::Booting(_)
         | Phase::Activating(_)
         | Phase::Active(_)

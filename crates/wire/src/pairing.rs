@@ -16,7 +16,7 @@
 
 use core::fmt;
 
-use model::{NodeKey, PairId, Role};
+use model::{Epoch, NodeKey, PairId, Role};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -163,6 +163,8 @@ pub struct NodeIntroduction {
     pub role: Role,
     /// It leads at this moment.
     pub acting: bool,
+    /// The highest epoch it has seen.
+    pub highest_epoch: Epoch,
     /// The identity of the other node of its pair, for a host agent that enrols.
     pub other: Option<NodeKey>,
 }
@@ -272,7 +274,7 @@ pub fn frame_bytes(header: &[u8; HEADER_BYTES]) -> Result<usize, DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use model::{NodeKey, PairId, Role};
+    use model::{Epoch, Incarnation, NodeKey, PairId, Role};
 
     use super::{
         CODE_SYMBOLS, Code, FRAME_MAX_BYTES, Introduction, NodeIntroduction, PairingMessage,
@@ -308,6 +310,11 @@ mod tests {
             pair: PairId::try_from(4095).ok(),
             role: Role::Secondary,
             acting: true,
+            highest_epoch: Epoch {
+                counter: u64::MAX,
+                node: NodeKey([255; 32]),
+                incarnation: Incarnation(u64::MAX),
+            },
             other: Some(NodeKey([255; 32])),
         })
     }

@@ -15,6 +15,7 @@ impl Supervisor {
             role: self.redundancy.role(),
             pair: self.redundancy.record().pair,
             acting: self.redundancy.acting().is_some(),
+            highest_epoch: self.redundancy.highest_epoch(),
             vems: self.vems,
         }
     }
@@ -38,8 +39,8 @@ impl Supervisor {
                     self.tell_trusted(ServiceName::Mts);
                     self.tell_trusted(ServiceName::VemMgr);
                 }
-                TrustOutput::PeerPinned { gives_way } => {
-                    self.tell_redundancy(now, redundancy::Input::PeerPinned { gives_way });
+                TrustOutput::PeerPinned { gives_way, above } => {
+                    self.tell_redundancy(now, redundancy::Input::PeerPinned { gives_way, above });
                 }
                 TrustOutput::PeerUnpinned => {
                     self.tell_redundancy(now, redundancy::Input::PeerUnpinned);

@@ -9,7 +9,7 @@
 //! breaks in between leaves at most the typing side with a pin, and its operator at the terminal
 //! where he reads what to do.
 
-use model::{NodeKey, Role, Time};
+use model::{Epoch, NodeKey, Role, Time};
 use wire::pairing::{Code, Introduction, NodeIntroduction, Purpose};
 use wire::supervision::Answer;
 
@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     /// He knows the code, whether or not he is trusted for it.
     proven: bool,
     pinned: bool,
-    /// We led when the other side did, too.
+    /// The code was typed here, and we led when the other side did, too.
     gives_way: bool,
 }
 
@@ -144,6 +144,7 @@ impl Trust {
             pair: standing.pair,
             role: standing.role,
             acting: standing.acting,
+            highest_epoch: standing.highest_epoch,
             other: self.peer,
         })
     }
@@ -197,7 +198,8 @@ impl Trust {
         let both_act = matches!(&introduction, Introduction::Node(node) if node.acting);
         if let Some(known) = self.attempts.get_mut(&attempt) {
             known.proven = true;
-            known.gives_way = both_act && standing.acting;
+            let typed = matches!(known.side, Side::Typed { .. });
+            known.gives_way = typed && both_act && standing.acting;
             known.peer = refusal.is_none().then_some((key, introduction));
         }
         self.order(TrustOrder::Verdict { attempt, refusal });
@@ -271,23 +273,27 @@ impl Trust {
             let durable = false;
             return self.order(TrustOrder::Pinned { attempt, durable });
         };
-        match introduction {
+        let above = match introduction {
             Introduction::Node(node) => {
                 self.peer = Some(key);
                 self.identities.peer_node = (node.node != key).then_some(node.node);
                 let (unix_s, at) = self.unix_s;
                 self.identities.peer_since_unix_s = unix_s + now.since(at).as_secs();
+                Some(node.highest_epoch)
             }
-            Introduction::Vem { .. } => self.vems.set(key, true),
-        }
-        self.persist(Then::Pinned { attempt });
+            Introduction::Vem { .. } => {
+                self.vems.set(key, true);
+                None
+            }
+        };
+        self.persist(Then::Pinned { attempt, above });
     }
 
     /// The pin is durable.
-    pub(super) fn pinned(&mut self, attempt: u64) {
+    pub(super) fn pinned(&mut self, attempt: u64, above: Option<Epoch>) {
         let Some(known) = self.attempts.get_mut(&attempt) else {
             // The other side gave up in the meantime: what is pinned is pinned, and shown.
-            self.take_effect(false);
+            self.take_effect(above, false);
             return;
         };
         known.pinned = true;
@@ -299,7 +305,7 @@ impl Trust {
         // The typing side goes on once the other has pinned it too: it may restart.
         if !typed {
             self.end_code(attempt);
-            self.take_effect(false);
+            self.take_effect(above, false);
         }
     }
 
@@ -317,15 +323,15 @@ impl Trust {
     }
 
     /// What was pinned is handed out.
-    fn take_effect(&mut self, gives_way: bool) {
+    fn take_effect(&mut self, above: Option<Epoch>, gives_way: bool) {
         self.peer_keys()
             .iter()
             .for_each(|key| self.found.forget(key));
         self.hand_out_peer();
         self.outputs.push_back(TrustOutput::Services);
-        if self.peer.is_some() {
+        if let Some(above) = above {
             self.outputs
-                .push_back(TrustOutput::PeerPinned { gives_way });
+                .push_back(TrustOutput::PeerPinned { gives_way, above });
         }
         self.state_vems();
     }
@@ -395,7 +401,11 @@ impl Trust {
         };
         self.log(5, "PAIRED", format!("Paired with the supervisor {key}."));
         self.answer(asker, Answer::Noted(text));
-        self.take_effect(known.gives_way);
+        let above = match introduction {
+            Introduction::Node(node) => Some(node.highest_epoch),
+            Introduction::Vem { .. } => None,
+        };
+        self.take_effect(above, known.gives_way);
     }
 }
 

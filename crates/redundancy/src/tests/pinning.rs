@@ -1,5 +1,7 @@
 //! A peer is pinned or unpinned while the node runs.
 
+use model::Epoch;
+
 use super::pair::{A, B, Pair};
 use crate::Input;
 
@@ -38,11 +40,67 @@ fn of_two_that_lead_the_one_that_gives_way_restarts() {
     pair.boot(A);
     pair.boot(B);
     pair.run_until("both lead", 20_000, |pair| pair.actives() == [A, B]);
-    pair.tell(A, Input::PeerPinned { gives_way: false });
-    pair.tell(B, Input::PeerPinned { gives_way: true });
+    let above = Epoch::default();
+    pair.tell(
+        A,
+        Input::PeerPinned {
+            gives_way: false,
+            above,
+        },
+    );
+    pair.tell(
+        B,
+        Input::PeerPinned {
+            gives_way: true,
+            above,
+        },
+    );
     pair.run(1_000);
     assert_eq!(pair.actives(), [A]);
     assert_eq!(pair.sides[B].resets.len(), 1);
     assert_eq!(pair.sides[B].archives.len(), 1);
     assert!(pair.sides[B].durable.paired && !pair.sides[B].durable.alone);
+}
+
+/// The one that joins has led under the higher epoch: whoever stays takes one above it, instead
+/// of being superseded by a node that has just restarted to follow.
+#[test]
+fn whoever_stays_is_not_superseded_by_what_the_other_has_led_under() {
+    let mut pair = Pair::new(1).with_vems();
+    pair.cut();
+    for vem in &mut pair.vems {
+        vem.reaches[B] = false;
+    }
+    pair.boot(A);
+    pair.boot(B);
+    pair.run_until("both lead", 20_000, |pair| pair.actives() == [A, B]);
+    for _ in 0..2 {
+        pair.kill(B);
+        pair.boot(B);
+        pair.run_until("B leads again", 20_000, |pair| pair.actives() == [A, B]);
+    }
+    let (ours, theirs) = (pair.sides[A].acting(), pair.sides[B].acting());
+    assert!(ours < theirs, "{ours:?} {theirs:?}");
+    let above = theirs.expect("B leads");
+    pair.tell(
+        A,
+        Input::PeerPinned {
+            gives_way: false,
+            above,
+        },
+    );
+    let above = ours.expect("A leads");
+    pair.tell(
+        B,
+        Input::PeerPinned {
+            gives_way: true,
+            above,
+        },
+    );
+    pair.heal();
+    pair.run_until("B follows", 20_000, |pair| pair.is_stable(B));
+    assert_eq!(pair.actives(), [A]);
+    assert_eq!(pair.sides[A].resets, Vec::<String>::new());
+    let epoch = pair.sides[A].acting().expect("A leads");
+    assert!(pair.vems.iter().all(|vem| vem.obeys(epoch)));
 }

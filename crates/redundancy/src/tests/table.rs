@@ -201,6 +201,7 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
         Input::Vems(VemReport { tally, ..vems })
     };
     let command = |kind| Input::Command { command: 1, kind };
+    let pinned = |gives_way, above| Input::PeerPinned { gives_way, above };
     let control = |message| Input::Control(message);
     vec![
         ("tick", Input::Tick),
@@ -294,11 +295,9 @@ fn events(prepared: &Prepared) -> Vec<(&'static str, Input)> {
                 ..sync
             }),
         ),
-        ("peer pinned", Input::PeerPinned { gives_way: false }),
-        (
-            "peer pinned, gives way",
-            Input::PeerPinned { gives_way: true },
-        ),
+        ("peer pinned", pinned(false, lower)),
+        ("peer pinned, has led higher", pinned(false, higher)),
+        ("peer pinned, gives way", pinned(true, lower)),
         ("peer unpinned", Input::PeerUnpinned),
         ("archived", Input::Archived { number: 1 }),
         ("a commit asks to go alone", Input::AskAlone { question: 1 }),

@@ -1,6 +1,6 @@
 //! On loopback: the right code convinces both, anything else neither.
 
-use model::{NodeKey, PairId, Role};
+use model::{Epoch, NodeKey, PairId, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wire::pairing::{Code, Introduction, NodeIntroduction, PROTOCOL, PairingMessage};
@@ -34,6 +34,7 @@ fn introduction(role: Role) -> Introduction {
         pair: PairId::try_from(7).ok(),
         role,
         acting: false,
+        highest_epoch: Epoch::default(),
         other: None,
     })
 }

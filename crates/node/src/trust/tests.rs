@@ -1,1 +1,0 @@
-//! The whole of it, as the supervisor drives it.
