@@ -8,6 +8,7 @@
 //! | `sim …` | builds release and hands over to the simulation | nothing |
 //! | `soak` | hours of faults under traffic, the invariants checked from outside | only under the target folder |
 //! | `fuzz …` | builds with coverage counters, gives decoders what they do not expect | only under the target folder |
+//! | `model-check …` | builds release and checks the redundancy protocol as a model | nothing |
 //! | `fix` | formats and applies the linter's suggestions | the sources |
 //!
 //! `fix` is the only verb that changes a file of the clone.
@@ -54,6 +55,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Builds release and checks the redundancy protocol as a model, with the words that follow.
+    #[command(disable_help_flag = true)]
+    ModelCheck {
+        /// The words for the model check; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Builds release and runs the simulation with the words that follow.
     #[command(disable_help_flag = true)]
     Sim {
@@ -92,6 +100,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
             packages::require(packages::LAB)?;
             workspace.build_release(&workspace::PRODUCT)?;
             workspace.hand_over("vsg-lab", &words)
+        }
+        Verb::ModelCheck { words } => {
+            workspace.build_release(&["model-check"])?;
+            workspace.hand_over("model-check", &words)
         }
         Verb::Sim { words } => {
             workspace.build_release(&["sim"])?;

@@ -29,7 +29,7 @@ const CORES: [&str; 5] = ["mts", "pss", "redundancy", "sysmgr", "vem"];
 
 /// The only packages that may name more than one core: the composition, what runs it in processes
 /// and what runs it on virtual time.
-const COMPOSERS: [&str; 5] = ["node", "runtime", "vsgd", "sim", "fuzz"];
+const COMPOSERS: [&str; 6] = ["model-check", "node", "runtime", "vsgd", "sim", "fuzz"];
 
 /// Our packages, and which of ours each may use.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -115,6 +115,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    // The cores that decide who leads and who is obeyed, as values.
+    ("model-check", &["model", "redundancy", "vem", "wire"]),
     ("system-tests", &[]),
     ("xtask", &["system-tests"]),
 ];
@@ -262,6 +264,7 @@ fn only_programs_and_tools_use_catch_all_errors() {
         "vemd",
         "vsh",
         "vsg-lab",
+        "model-check",
         "sim",
         "system-tests",
         "xtask",

@@ -1,0 +1,730 @@
+//! What happens at one instant: cores are told, what they ask for is carried out, until all rests.
+
+use core::time::Duration;
+
+use model::{Epoch, LinkId, Lsn, Time};
+use redundancy::{Core, Input, Output, ServicesHealth};
+use vem::fence::Ruling;
+use wire::control::ControlMessage;
+use wire::heartbeat::State;
+use wire::supervision::{Activity, SyncReport, Tally, VemReport};
+
+use crate::coverage::{Coverage, event_of};
+use crate::rules::Rule;
+use crate::site::{A, B, Comes, Event, Node, Site, TICK, TURN};
+
+/// Events at one instant before it is said that they never end (R2). A cold start of both nodes
+/// takes below a hundred.
+const EVENTS_MAX: usize = 600;
+
+/// Resets of one node without anything new having happened to the site (R1): those of a pair
+/// that is restarted as often as the core allows, and one for what follows.
+pub(crate) const RESETS_MAX: u8 = 5;
+
+impl Site {
+    /// Lets an interval pass.
+    pub(crate) fn tick(&mut self, coverage: &Coverage) {
+        let end = self.now + TICK;
+        while self.now < end && self.broken.is_none() {
+            self.now = self.now + TURN;
+            if self.now == end {
+                self.interval_ends(coverage);
+            }
+            for node in [A, B] {
+                self.turn(node, coverage);
+            }
+        }
+        if self.is_good() {
+            for node in &mut self.nodes {
+                node.resets = 0;
+            }
+        }
+    }
+
+    /// A node's turn, if it is due.
+    fn turn(&mut self, node: usize, coverage: &Coverage) {
+        let side = &self.nodes[node];
+        let due = side.core.as_ref().and_then(Core::next_deadline);
+        if side.is_awake() && due.is_some_and(|due| due <= self.now) {
+            self.queue.push_back(Event::Tell(node, Input::Tick));
+            self.settle(coverage);
+        }
+    }
+
+    fn interval_ends(&mut self, coverage: &Coverage) {
+        for node in [A, B] {
+            let side = &self.nodes[node];
+            if side.core.is_none() && side.comes == Comes::Soon {
+                self.start(node);
+            }
+        }
+        self.settle(coverage);
+        self.connect();
+        self.settle(coverage);
+        self.end_votes();
+        self.settle(coverage);
+        for node in [A, B] {
+            self.queue.push_back(Event::Beat(node));
+        }
+        self.settle(coverage);
+        self.replicate(true);
+        self.settle(coverage);
+    }
+
+    /// The control connection follows the link: it stands while both directions carry.
+    fn connect(&mut self) {
+        let stands = self.is_linked() && self.nodes.iter().all(Node::is_awake);
+        let keeps = self.connection && self.is_linked();
+        self.connection = stands || (keeps && self.nodes.iter().all(|node| node.core.is_some()));
+        for node in [A, B] {
+            let side = &mut self.nodes[node];
+            if side.connected && (!self.connection || side.stale) {
+                (side.connected, side.stale) = (false, false);
+                side.pipe.clear();
+                self.queue
+                    .push_back(Event::Tell(node, Input::PeerDisconnected));
+            }
+            let side = &mut self.nodes[node];
+            if !side.connected && self.connection && side.core.is_some() {
+                side.connected = true;
+                self.queue
+                    .push_back(Event::Tell(node, Input::PeerConnected));
+            }
+        }
+    }
+
+    /// What a standby's store lacks arrives: at once what is new, the rest with the interval.
+    fn replicate(&mut self, bulk: bool) {
+        if !self.replicates() {
+            return;
+        }
+        for node in [A, B] {
+            let leads = matches!(
+                self.nodes[1 - node].told,
+                Activity::Active(_) | Activity::Quiesce(_)
+            );
+            if self.nodes[node].told != Activity::Standby || !leads {
+                continue;
+            }
+            if !self.nodes[node].bulk_done && !bulk {
+                continue;
+            }
+            let (history, has_newest) = {
+                let leader = &self.nodes[1 - node];
+                (leader.history, leader.has_newest)
+            };
+            let side = &mut self.nodes[node];
+            side.bulk_done = true;
+            side.history = history;
+            side.has_newest = has_newest;
+            if self.forked {
+                // The loser's commits are in its archive; what is here now is what counts.
+                self.forked = false;
+                for side in &mut self.nodes {
+                    side.has_newest = true;
+                }
+            }
+        }
+    }
+
+    /// Carries out everything that follows at this instant.
+    pub(crate) fn settle(&mut self, coverage: &Coverage) {
+        for _ in 0..EVENTS_MAX {
+            if self.broken.is_some() {
+                self.queue.clear();
+                return;
+            }
+            let Some(event) = self.queue.pop_front() else {
+                self.report();
+                if self.queue.is_empty() {
+                    return;
+                }
+                continue;
+            };
+            self.happen(event, coverage);
+        }
+        self.fail(
+            Rule::ComesToRest,
+            format!("more than {EVENTS_MAX} events at one instant"),
+        );
+        self.queue.clear();
+    }
+
+    fn happen(&mut self, event: Event, coverage: &Coverage) {
+        let now = self.now;
+        match event {
+            Event::Tell(node, input) => self.tell(node, input, coverage),
+            Event::Durable(node) => {
+                let side = &mut self.nodes[node];
+                if side.slow_disk {
+                    return;
+                }
+                if let Some((write, record)) = side.writes.pop_front() {
+                    side.durable = record;
+                    self.tell(node, Input::Persisted { write }, coverage);
+                }
+            }
+            Event::Beat(from) => {
+                let (side, other) = (&self.nodes[from], &self.nodes[1 - from]);
+                let arrives = self.carries[from] && side.is_awake() && other.core.is_some();
+                if let (true, Some(content)) = (arrives, side.said.clone()) {
+                    let input = Input::Heartbeat {
+                        link: LinkId(0),
+                        content: content.clone(),
+                        peer_hold_time: side.hold_time(),
+                        echo: side.heard,
+                    };
+                    let listener = &mut self.nodes[1 - from];
+                    (listener.heard, listener.granted) = (now, content.grant);
+                    listener.heard_lsn = content.lsn;
+                    self.tell(1 - from, input, coverage);
+                }
+            }
+            Event::Control(from, message) => {
+                if self.nodes[from].stalled {
+                    self.nodes[from].pipe.push_back(message);
+                } else if self.connection && self.carries[from] && self.nodes[1 - from].connected {
+                    self.tell(1 - from, Input::Control(message), coverage);
+                }
+            }
+            Event::Gasp(from, gasp) => {
+                if self.carries[from] && self.nodes[1 - from].core.is_some() {
+                    let awake = !self.nodes[1 - from].paused;
+                    self.tell(1 - from, Input::Gasp(gasp.clone()), coverage);
+                    if awake && self.carries[1 - from] {
+                        self.tell(from, Input::GaspHeard(gasp), coverage);
+                    }
+                }
+            }
+            Event::Applied(node, sequence) => {
+                // What `pss` says of its new place comes first.
+                self.report();
+                let input = Input::PostureApplied { sequence };
+                self.queue.push_back(Event::Tell(node, input));
+            }
+            Event::Claim(node) => self.claim(node),
+            Event::Reset(node) => self.reset(node),
+        }
+    }
+
+    fn reset(&mut self, node: usize) {
+        let side = &mut self.nodes[node];
+        side.resets += 1;
+        if side.resets > RESETS_MAX {
+            self.fail(
+                Rule::ResetsBounded,
+                format!("{} resets itself again and again", name(node)),
+            );
+        }
+        let closes = self.carries[node] && self.connection;
+        self.kill(node, Comes::Soon);
+        if closes && self.nodes[1 - node].connected {
+            (self.nodes[1 - node].connected, self.nodes[1 - node].stale) = (false, false);
+            self.queue
+                .push_back(Event::Tell(1 - node, Input::PeerDisconnected));
+        }
+    }
+
+    /// Tells a core, checks it, and carries out what it asks for.
+    pub(crate) fn tell(&mut self, node: usize, input: Input, coverage: &Coverage) {
+        let now = self.now;
+        let linked = self.is_linked();
+        let side = &mut self.nodes[node];
+        if side.paused {
+            if !matches!(input, Input::Tick) {
+                // A pile of beats is read to the newest one.
+                if matches!(input, Input::Heartbeat { .. }) {
+                    side.waiting
+                        .retain(|waiting| !matches!(waiting, Input::Heartbeat { .. }));
+                }
+                side.waiting.push_back(input);
+            }
+            return;
+        }
+        let heard = side.heard;
+        let Some(core) = &mut side.core else { return };
+        let before = Before {
+            row: core.row(now),
+            stable: (core.is_stable_standby() || side.granted)
+                && side.bulk_done
+                && side.health == ServicesHealth::Ready,
+        };
+        if let Some(event) = event_of(core, now, &input, heard) {
+            coverage.note(before.row, event);
+        }
+        if coverage.tells() {
+            println!("      {now} {} <- {input:?}", name(node));
+        }
+        core.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = core.poll_output() {
+            outputs.push(output);
+        }
+        if let Err(violation) = core.check() {
+            let rule =
+                match violation {
+                    redundancy::Violation::GrantWhileAlone
+                    | redundancy::Violation::GrantNotGiven => Rule::NoGrantBesideMark,
+                    redundancy::Violation::EpochNotDurable => Rule::EpochDurableBeforeUse,
+                    redundancy::Violation::StableWithoutReservation => Rule::OnlyStableTakesOver,
+                    redundancy::Violation::ForeignEpoch
+                    | redundancy::Violation::ActsWithoutLeading => Rule::OwnHighestEpoch,
+                };
+            self.fail(rule, format!("{}: {violation}", name(node)));
+        }
+        let on_silence = outputs.iter().any(|output| {
+            matches!(output, Output::Log(record)
+                if record.mnemonic == "ROLE_CHANGE" && record.text.contains("silent"))
+        });
+        let alarmed = outputs.iter().any(
+            |output| matches!(output, Output::Log(record) if record.mnemonic == "COMMITS_MISSING"),
+        );
+        let facts = Facts {
+            linked,
+            alarmed,
+            on_silence,
+        };
+        for output in outputs {
+            if self.nodes[node].core.is_none() {
+                return;
+            }
+            self.carry_out(node, output, before, facts);
+            if let Some(left) = &mut self.nodes[node].dies_after {
+                *left -= 1;
+                if *left == 0 {
+                    self.kill(node, Comes::WhenStarted);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output, before: Before, facts: Facts) {
+        let acting = self.nodes[node].acting();
+        let side = &mut self.nodes[node];
+        match output {
+            Output::Persist { write, record } => {
+                side.writes.push_back((write, record));
+                self.queue.push_back(Event::Durable(node));
+            }
+            Output::HeartbeatContent(content) => {
+                if content.state != State::Active && acting.is_some() {
+                    self.fail(
+                        Rule::StopsBeforeSaying,
+                        format!(
+                            "{} says {:?} while its services act",
+                            name(node),
+                            content.state
+                        ),
+                    );
+                }
+                self.nodes[node].said = Some(content);
+                self.queue.push_back(Event::Beat(node));
+            }
+            Output::HeartbeatTiming {
+                interval_ms,
+                misses,
+            } => side.timing = (interval_ms, misses),
+            Output::Control(message) => self.say(node, message),
+            Output::Gasp(gasp) => {
+                if acting.is_some() {
+                    let text = format!("{} gasps while its services act", name(node));
+                    self.fail(Rule::StopsBeforeSaying, text);
+                }
+                self.queue.push_back(Event::Gasp(node, gasp));
+            }
+            Output::SealGasp(gasp) => side.sealed = gasp,
+            Output::Posture {
+                sequence,
+                activity,
+                redundant,
+                ..
+            } => {
+                if activity != Activity::Standby {
+                    side.bulk_done = false;
+                }
+                if activity == Activity::Idle {
+                    side.idle_since = sequence;
+                }
+                (side.told, side.redundant, side.posture) = (activity, redundant, sequence);
+                self.queue.push_back(Event::Applied(node, sequence));
+                self.queue.push_back(Event::Claim(node));
+            }
+            Output::AskVotes {
+                vote, candidate, ..
+            } => self.ask_votes(node, vote, candidate),
+            Output::Archive { number, .. } => {
+                let input = Input::Archived { number };
+                self.queue.push_back(Event::Tell(node, input));
+            }
+            Output::Resync { whole } => side.bulk_done &= !whole,
+            Output::AloneGranted { .. } => self.commit_alone(node),
+            Output::Log(_) | Output::CommandDone { .. } => {}
+            Output::Reset { .. } => {
+                if acting.is_some() {
+                    let text = format!("{} resets while its services act", name(node));
+                    self.fail(Rule::StopsBeforeSaying, text);
+                }
+                self.queue.push_back(Event::Reset(node));
+            }
+            Output::Activated { epoch } => self.activated(node, epoch, before, facts),
+        }
+    }
+
+    fn say(&mut self, node: usize, message: ControlMessage) {
+        match &message {
+            ControlMessage::Grant { lsn, .. } => {
+                let other = &self.nodes[1 - node];
+                let holds = other.core.is_none() || (other.bulk_done && other.history.1 >= *lsn);
+                if self.replicates() && !holds {
+                    let text = format!("{} grants what the standby does not hold", name(node));
+                    self.fail(Rule::GrantOnlyToComplete, text);
+                }
+            }
+            ControlMessage::HandOver { .. } => {
+                let stable = self.nodes[1 - node]
+                    .core
+                    .as_ref()
+                    .is_some_and(Core::is_stable_standby);
+                if self.is_linked() && self.nodes[1 - node].is_awake() && !stable {
+                    let text = format!("{} hands over to a standby that is not stable", name(node));
+                    self.fail(Rule::NoSwitchoverWithoutStable, text);
+                }
+                if self.nodes[node].acting().is_some() {
+                    let text = format!("{} hands over while its services act", name(node));
+                    self.fail(Rule::StopsBeforeSaying, text);
+                }
+            }
+            ControlMessage::Hello(_)
+            | ControlMessage::Refused(_)
+            | ControlMessage::Withdraw { .. }
+            | ControlMessage::Withdrawn { .. }
+            | ControlMessage::TakenOver { .. }
+            | ControlMessage::Reset { .. }
+            | ControlMessage::Timing { .. }
+            | ControlMessage::ConflictPolicy(_) => {}
+        }
+        if self.nodes[node].connected {
+            self.queue.push_back(Event::Control(node, message));
+        }
+    }
+
+    /// The rules that are judged when a node begins to act.
+    fn activated(&mut self, node: usize, epoch: Epoch, before: Before, facts: Facts) {
+        let Facts {
+            linked,
+            alarmed,
+            on_silence,
+        } = facts;
+        let side = &self.nodes[node];
+        let other = &self.nodes[1 - node];
+        let who = name(node);
+        let mut broken = Vec::new();
+        if epoch <= side.acted || epoch == other.acted {
+            broken.push((
+                Rule::EpochsUsedOnce,
+                format!("{who} acts under {epoch} again"),
+            ));
+        }
+        if side.durable.reserved_epoch.max(side.durable.highest_epoch) < epoch {
+            broken.push((
+                Rule::EpochDurableBeforeUse,
+                format!("{who} acts under {epoch}, which is not on its disk"),
+            ));
+        }
+        let took_over = before.row.starts_with("Standby");
+        if took_over && !side.forced && !before.stable {
+            let text = format!("{who} takes over from \"{}\"", before.row);
+            broken.push((Rule::OnlyStableTakesOver, text));
+        }
+        let booted = before.row.starts_with("Booting") || before.row == "Activating";
+        let survived = side.acted.incarnation == epoch.incarnation;
+        if booted && !survived && !side.forced && !side.has_newest && !self.forked {
+            let text = format!("{who} leads from its boot and lacks a commit that was answered");
+            broken.push((Rule::NewestHistoryLeads, text));
+        }
+        let lacks = side.heard_lsn > side.history.1;
+        if took_over && !side.forced && !alarmed && lacks {
+            let text = format!("{who} takes over without a word on a commit that it lacks");
+            broken.push((Rule::NewestHistoryLeads, text));
+        }
+        let heard = self.now.since(side.heard) < Duration::from_millis(1);
+        if booted && !survived && linked && heard && other.acting().is_some() && other.is_awake() {
+            let text = format!(
+                "{who} begins to lead while it hears that {} acts",
+                name(1 - node)
+            );
+            broken.push((Rule::NoPreemption, text));
+        }
+        let tally = side.tally;
+        let counted = tally.alive + tally.silent > 0 && side.asked >= side.heard;
+        if took_over && on_silence && (!counted || tally.alive > tally.silent) {
+            let text = format!("{who} takes over on silence, with {tally:?}");
+            broken.push((Rule::VotesForbid, text));
+        }
+        for (rule, text) in broken {
+            self.fail(rule, text);
+        }
+        let side = &mut self.nodes[node];
+        side.acted = epoch;
+    }
+
+    /// A standby asks its VEMs whether the active lives. Who hears it act says so at once.
+    fn ask_votes(&mut self, node: usize, vote: u64, candidate: Option<Epoch>) {
+        self.nodes[node].tally = Tally {
+            vote,
+            candidate,
+            ..Tally::default()
+        };
+        self.nodes[node].asked = self.now;
+        for index in 0..self.vems.len() {
+            self.vems[index].ballots[node] = None;
+            if !self.vems[index].reaches[node] {
+                continue;
+            }
+            if self.hears_active(index, node) {
+                self.nodes[node].tally.alive += 1;
+            } else {
+                self.nodes[node].tally.open += 1;
+                self.vems[index].ballots[node] = Some((vote, candidate));
+            }
+        }
+    }
+
+    /// A VEM is answered by another gateway than `asker` that it acts.
+    fn hears_active(&self, index: usize, asker: usize) -> bool {
+        let (vem, other) = (&self.vems[index], &self.nodes[1 - asker]);
+        let acts = other
+            .acting()
+            .is_some_and(|epoch| epoch >= vem.fence.held().obeyed);
+        vem.reaches[1 - asker] && other.is_awake() && acts
+    }
+
+    /// An interval after the question, whoever has not answered is silent: the VEM promises.
+    fn end_votes(&mut self) {
+        for (index, node) in [(0, A), (0, B), (1, A), (1, B)] {
+            let Some((_, candidate)) = self.vems[index].ballots[node].take() else {
+                continue;
+            };
+            let alive = self.hears_active(index, node);
+            let vem = &mut self.vems[index];
+            let tally = &mut self.nodes[node].tally;
+            tally.open -= 1;
+            if !vem.reaches[node] {
+                continue;
+            }
+            if alive {
+                tally.alive += 1;
+                continue;
+            }
+            if candidate.is_none_or(|candidate| vem.fence.promise(candidate)) {
+                tally.silent += 1;
+            }
+            let held = vem.fence.held();
+            vem.fence.persisted(held);
+            let floor = vem.fence.floor();
+            vem.obeyed = vem.obeyed.filter(|(_, epoch)| *epoch >= floor);
+        }
+    }
+
+    /// A node claims every VEM that it reaches for the epoch it acts under, or releases it.
+    pub(crate) fn claim(&mut self, node: usize) {
+        if self.nodes[node].paused {
+            return;
+        }
+        let acting = self.nodes[node].acting();
+        for index in 0..self.vems.len() {
+            let vem = &mut self.vems[index];
+            if !vem.reaches[node] {
+                continue;
+            }
+            let Some(epoch) = acting else {
+                vem.obeyed = vem.obeyed.filter(|(by, _)| usize::from(*by) != node);
+                continue;
+            };
+            match vem.fence.judge(epoch) {
+                Ruling::Obey | Ruling::Await => vem.obeyed = Some((node as u8, epoch)),
+                Ruling::Raise => {
+                    let held = vem.fence.held();
+                    vem.fence.persisted(held);
+                    vem.obeyed = Some((node as u8, epoch));
+                }
+                Ruling::Refuse => {}
+                Ruling::RefuseClone => self.nodes[node].clone_seen = true,
+            }
+            let vem = &mut self.vems[index];
+            if let Some((_, obeyed)) = vem.obeyed {
+                let back = obeyed < vem.highest_obeyed || obeyed < vem.fence.floor();
+                vem.highest_obeyed = vem.highest_obeyed.max(obeyed);
+                if back {
+                    self.fail(
+                        Rule::VemNeverGoesBack,
+                        format!("VEM {index} obeys {obeyed} again"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// One commit by whoever acts.
+    pub(crate) fn commit(&mut self, node: usize) {
+        let other = &self.nodes[1 - node];
+        let follows = other.told == Activity::Standby && other.bulk_done;
+        if self.nodes[node].redundant && follows && self.replicates() {
+            let epoch = self.nodes[node].acting().unwrap_or_default();
+            let lsn = self.nodes[node].history.1.next();
+            for side in &mut self.nodes {
+                side.history = (epoch, lsn);
+            }
+            return;
+        }
+        self.nodes[node].commit_waits = true;
+        let input = Input::AskAlone { question: 1 };
+        self.queue.push_back(Event::Tell(node, input));
+    }
+
+    /// The answer `local`.
+    fn commit_alone(&mut self, node: usize) {
+        let said = self.nodes[node].said.as_ref();
+        let granted = said.is_some_and(|said| said.grant);
+        if !self.nodes[node].durable.alone || granted {
+            let text = format!("{} has leave without a durable mark", name(node));
+            self.fail(Rule::LeaveNeedsDurableMark, text);
+        }
+        if !core::mem::take(&mut self.nodes[node].commit_waits) {
+            return;
+        }
+        let Some(epoch) = self.nodes[node].acting() else {
+            return;
+        };
+        let lsn = self.nodes[node].history.1.next();
+        self.forked |= !self.nodes[node].has_newest;
+        self.nodes[node].history = (epoch, lsn);
+        self.nodes[1 - node].has_newest = false;
+    }
+
+    /// What services report, when it is news.
+    fn report(&mut self) {
+        self.replicate(false);
+        let replicates = self.replicates();
+        let connected = |node: usize, site: &Self| {
+            site.vems.iter().filter(|vem| vem.reaches[node]).count() as u16
+        };
+        for node in [A, B] {
+            if !self.nodes[node].is_awake() {
+                continue;
+            }
+            let mut learnt = self.nodes[node].learnt;
+            for vem in self.vems.iter().filter(|vem| vem.reaches[node]) {
+                let held = vem.fence.held();
+                learnt.obeyed = learnt.obeyed.max(held.obeyed);
+                learnt.promised = learnt.promised.max(held.promised);
+            }
+            let (side, other) = (&self.nodes[node], &self.nodes[1 - node]);
+            let vems = VemReport {
+                registered: self.vems.len() as u16,
+                connected: connected(node, self),
+                highest_epoch: learnt.obeyed,
+                promised_epoch: learnt.promised,
+                obeying: self
+                    .vems
+                    .iter()
+                    .filter(|vem| vem.reaches[node])
+                    .filter(|vem| vem.obeyed.map(|(_, epoch)| epoch) == side.acting())
+                    .count() as u16,
+                clone_seen: side.clone_seen,
+                tally: side.tally,
+                asked: side.idle_since,
+            };
+            let leads = matches!(side.told, Activity::Active(_) | Activity::Quiesce(_));
+            let sync = SyncReport {
+                lsn: side.history.1,
+                epoch: side.history.0,
+                acked: match (leads, other.bulk_done) {
+                    (false, _) => side.history.1,
+                    (true, true) => other.history.1,
+                    (true, false) => Lsn(0),
+                },
+                bulk_done: if leads {
+                    other.bulk_done && replicates
+                } else {
+                    side.bulk_done
+                },
+                config_hash: side.history.1.0,
+            };
+            let health = side.health;
+            let side = &mut self.nodes[node];
+            side.learnt = learnt;
+            if side.last_health != Some(health) {
+                side.last_health = Some(health);
+                self.queue
+                    .push_back(Event::Tell(node, Input::Services(health)));
+            }
+            if side.last_vems != Some(vems) {
+                side.last_vems = Some(vems);
+                self.queue.push_back(Event::Tell(node, Input::Vems(vems)));
+            }
+            if side.last_sync != Some(sync) {
+                side.last_sync = Some(sync);
+                self.queue.push_back(Event::Tell(node, Input::Sync(sync)));
+            }
+        }
+    }
+
+    /// One leads, the other is stable, and every VEM obeys the one.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let acting: Vec<usize> = [A, B]
+            .into_iter()
+            .filter(|node| self.nodes[*node].acting().is_some())
+            .collect();
+        let [leader] = acting[..] else { return false };
+        let row = |node: usize| {
+            self.nodes[node]
+                .core
+                .as_ref()
+                .map(|core| core.row(self.now))
+        };
+        self.connection
+            && row(leader) == Some("Active, stable standby")
+            && row(1 - leader) == Some("Standby, stable")
+            && self
+                .vems
+                .iter()
+                .all(|vem| vem.obeyed.is_some_and(|(by, _)| usize::from(by) == leader))
+    }
+
+    /// Both act.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        self.nodes.iter().all(|node| node.acting().is_some())
+    }
+
+    /// When this instant is, for traces.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+}
+
+/// What a node was before it was told something.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    row: &'static str,
+    stable: bool,
+}
+
+/// What else is known when a core asks for something.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    /// Both directions of the link carried before.
+    linked: bool,
+    /// It tells of commits that it lacks.
+    alarmed: bool,
+    /// It takes over because the active is silent.
+    on_silence: bool,
+}
+
+/// How a node is called in reports.
+pub(crate) const fn name(node: usize) -> &'static str {
+    if node == A { "sup-1" } else { "sup-2" }
+}
