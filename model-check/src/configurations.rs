@@ -36,7 +36,7 @@ pub fn all() -> Vec<Configuration> {
     vec![
         Configuration {
             name: "everything",
-            about: "two crashes, two partitions, a pause, an operator; any three at once",
+            about: "two crashes, two partitions, a pause, an operator; any two at once",
             cold: false,
             scope: Scope {
                 budget: Budget {
@@ -50,7 +50,7 @@ pub fn all() -> Vec<Configuration> {
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[Order::Switchover],
-                at_once: 3,
+                at_once: 2,
             },
         },
         Configuration {
@@ -69,7 +69,7 @@ pub fn all() -> Vec<Configuration> {
                 cuts: EACH_WAY,
                 vem_cuts: &[1, 2],
                 orders: &[],
-                at_once: 3,
+                at_once: 2,
             },
         },
         Configuration {
@@ -95,7 +95,7 @@ pub fn all() -> Vec<Configuration> {
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[],
-                at_once: 3,
+                at_once: 2,
             },
         },
         Configuration {
@@ -114,7 +114,7 @@ pub fn all() -> Vec<Configuration> {
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[Order::Switchover, Order::Reload, Order::ForceActive],
-                at_once: 3,
+                at_once: 2,
             },
         },
         Configuration {
@@ -130,6 +130,24 @@ pub fn all() -> Vec<Configuration> {
                     ..NONE
                 },
                 deaths: &[Death::Silent, Death::Processes],
+                cuts: BOTH_WAYS,
+                vem_cuts: &[],
+                orders: &[],
+                at_once: 2,
+            },
+        },
+        Configuration {
+            name: "three",
+            about: "a crash, a partition and a pause at once",
+            cold: false,
+            scope: Scope {
+                budget: Budget {
+                    crashes: 1,
+                    cuts: 1,
+                    pauses: 1,
+                    ..NONE
+                },
+                deaths: &[Death::Silent],
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[],
@@ -151,7 +169,7 @@ pub fn all() -> Vec<Configuration> {
                 cuts: EACH_WAY,
                 vem_cuts: &[],
                 orders: &[Order::ForceActive],
-                at_once: 3,
+                at_once: 2,
             },
         },
     ]

@@ -371,8 +371,8 @@ impl Site {
     }
 
     fn say(&mut self, node: usize, message: ControlMessage) {
-        match &message {
-            ControlMessage::Grant { lsn, .. } => {
+        {
+            if let ControlMessage::Grant { lsn, .. } = &message {
                 let other = &self.nodes[1 - node];
                 let holds = other.core.is_none() || (other.bulk_done && other.history.1 >= *lsn);
                 if self.replicates() && !holds {
@@ -380,7 +380,7 @@ impl Site {
                     self.fail(Rule::GrantOnlyToComplete, text);
                 }
             }
-            ControlMessage::HandOver { .. } => {
+            if let ControlMessage::HandOver { .. } = &message {
                 let stable = self.nodes[1 - node]
                     .core
                     .as_ref()
@@ -394,14 +394,6 @@ impl Site {
                     self.fail(Rule::StopsBeforeSaying, text);
                 }
             }
-            ControlMessage::Hello(_)
-            | ControlMessage::Refused(_)
-            | ControlMessage::Withdraw { .. }
-            | ControlMessage::Withdrawn { .. }
-            | ControlMessage::TakenOver { .. }
-            | ControlMessage::Reset { .. }
-            | ControlMessage::Timing { .. }
-            | ControlMessage::ConflictPolicy(_) => {}
         }
         if self.nodes[node].connected {
             self.queue.push_back(Event::Control(node, message));
