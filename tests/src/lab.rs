@@ -261,6 +261,16 @@ impl Lab {
         })
     }
 
+    /// The numbers of the archives that `node` lists.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn conflicts(&self, node: &str) -> Result<Vec<u32>> {
+        let text = self.must_shell(node, &["show redundancy conflicts"])?;
+        let number = |line: &str| line.strip_prefix("Conflict ")?.trim().parse().ok();
+        Ok(text.lines().filter_map(number).collect())
+    }
+
     /// Whether the node says that it leads, and does: one that has stopped, because it was paused
     /// or has met another active, says that it is active and in no known state.
     ///

@@ -129,13 +129,10 @@ fn a_forked_configuration_is_archived_and_shown() {
         "{running}"
     );
     let listed = lab
-        .await_text("sup-2", "show redundancy conflicts", "sup-1")
+        .await_text("sup-2", "show redundancy conflicts", "Conflict 1")
         .expect("the archive reaches the active");
-    eprintln!("{listed}");
-    let number = listed
-        .lines()
-        .find_map(|line| line.split_whitespace().next()?.parse::<u32>().ok())
-        .unwrap_or_else(|| panic!("no number in:\n{listed}"));
+    assert!(listed.contains("sup-1"), "{listed}");
+    let number = lab.conflicts("sup-2").expect("a list")[0];
     let archived = lab
         .must_shell("sup-2", &[&format!("show redundancy conflicts {number}")])
         .expect("the archived configuration");

@@ -84,6 +84,15 @@ pub struct Counts {
     pub local_gone: u64,
 }
 
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What is not as both nodes acknowledged it.
+    pub wrong: Vec<String>,
+    /// Zones that one node had, and whoever leads has not: they must be in an archive.
+    pub gone: Vec<String>,
+}
+
 /// All commits so far.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -131,19 +140,19 @@ impl Ledger {
         self.counts
     }
 
-    /// Compares with the running configuration of whoever leads; gives what is not as it was
-    /// acknowledged. What was not certain is certain from then on.
-    pub fn compare(&mut self, running: &str) -> Vec<String> {
+    /// Compares with the running configuration of whoever leads. What was not certain is certain
+    /// from then on.
+    pub fn compare(&mut self, running: &str) -> Comparison {
         let present: Vec<&str> = running
             .lines()
             .filter_map(|line| line.trim().strip_prefix("zone "))
             .collect();
-        let mut wrong = Vec::new();
+        let mut found = Comparison::default();
         for (number, (there, level)) in &mut self.zones {
             let is_there = present.contains(&zone(*number).as_str());
             if *level == Level::Replicated && is_there != *there {
                 let zone = zone(*number);
-                wrong.push(if *there {
+                found.wrong.push(if *there {
                     format!("{zone} was acknowledged by both nodes and is gone")
                 } else {
                     format!("the end of {zone} was acknowledged by both nodes, and it is there")
@@ -151,11 +160,14 @@ impl Ledger {
             }
             if *level == Level::Local && is_there != *there {
                 self.counts.local_gone += 1;
+                if *there {
+                    found.gone.push(zone(*number));
+                }
             }
             // A pair in step agrees on what is there now, and must keep it.
             (*there, *level) = (is_there, Level::Replicated);
         }
-        wrong
+        found
     }
 }
 
@@ -170,13 +182,13 @@ mod tests {
         ledger.note(&one, Level::Replicated);
         ledger.note(&two, Level::Unknown);
         ledger.note(&three, Level::Local);
-        assert_eq!(
-            ledger.compare("zone soak-1@root\nzone soak-3@root\n"),
-            Vec::<String>::new()
-        );
-        assert_eq!(ledger.compare("zone soak-1@root\n").len(), 1, "three");
-        assert_eq!(ledger.compare("").len(), 1, "one");
-        assert_eq!(ledger.counts().local_gone, 0);
+        let four = ledger.plan();
+        ledger.note(&four, Level::Local);
+        let first = ledger.compare("zone soak-1@root\nzone soak-3@root\n");
+        assert_eq!((first.wrong.len(), &first.gone[..]), (0, &[zone(4)][..]));
+        assert_eq!(ledger.compare("zone soak-1@root\n").wrong.len(), 1, "three");
+        assert_eq!(ledger.compare("").wrong.len(), 1, "one");
+        assert_eq!(ledger.counts().local_gone, 1);
     }
 
     #[test]
@@ -193,7 +205,7 @@ mod tests {
         let all: String = (1..=26)
             .map(|number| format!("zone {}\n", zone(number)))
             .collect();
-        assert_eq!(ledger.compare(&all).len(), 1);
+        assert_eq!(ledger.compare(&all).wrong.len(), 1);
     }
 
     #[test]

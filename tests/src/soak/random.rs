@@ -6,7 +6,8 @@
 //! - R3: the node leads that must ([`Fault::leader`]);
 //! - R4: one node is active within a hold time of the mending;
 //! - R5: the pair is redundant again, all host agents obey the one active, within a bound;
-//! - R6: whatever both nodes acknowledged is there ([`super::ledger`]).
+//! - R6: whatever both nodes acknowledged is there ([`super::ledger`]); what one did is there, or in
+//!   the archive of a lost conflict.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +25,9 @@ use super::ledger::{Change, Counts, Ledger, Level};
 use super::load::Load;
 use super::watch::Watch;
 use super::{LOOK_LATE_MS, Profile, Violation, await_obeyed, await_one_active, ms_between};
-use crate::clock;
 use crate::lab::Lab;
 use crate::traffic::Window;
+use crate::{clock, wait};
 
 /// Rounds at one heartbeat profile before the other one's turn, when both are asked for.
 const ROUNDS_A_PROFILE: u64 = 20;
@@ -41,6 +42,9 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(40);
 const COMMIT_LEAD: Duration = Duration::from_millis(80);
 /// Longest wait for a single active: beyond it the round is a failure whatever the bound.
 const ONE_ACTIVE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for the archive of a node that lost a conflict: it hands it over once it is in
+/// step.
+const ARCHIVE_LIMIT: Duration = Duration::from_secs(10);
 /// A window whose connections have not all ended is looked at again so often: a connection may
 /// take five seconds, a round takes two.
 const LOOKS_MAX: u32 = 6;
@@ -360,8 +364,15 @@ impl Soak<'_> {
 
     fn check_commits(&mut self, round: &Round, active: &str) -> Result<()> {
         let running = self.lab.must_shell(active, &["show running-config"])?;
-        for wrong in self.ledger.compare(&running) {
+        let found = self.ledger.compare(&running);
+        for wrong in found.wrong {
             self.complain(round.number, &round.describe(), wrong);
+        }
+        for zone in found.gone {
+            if let Err(error) = await_archived(self.lab, active, &zone) {
+                let what = format!("{zone} was acknowledged by one node and is gone: {error:#}");
+                self.complain(round.number, &round.describe(), what);
+            }
         }
         Ok(())
     }
@@ -498,6 +509,19 @@ impl Soak<'_> {
             violations: self.violations,
         }
     }
+}
+
+/// Waits until an archive of a lost conflict, as `active` shows it, holds `zone`.
+fn await_archived(lab: &Lab, active: &str, zone: &str) -> Result<()> {
+    wait::until("an archive that holds it", ARCHIVE_LIMIT, || {
+        for number in lab.conflicts(active)? {
+            let show = format!("show redundancy conflicts {number}");
+            if lab.must_shell(active, &[&show])?.contains(zone) {
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })
 }
 
 /// Commits on `node` until `ended`.
