@@ -233,7 +233,7 @@ impl World {
                 self.operator.session = None;
                 return;
             }
-            ToShell::Completions(_) | ToShell::Console(_) => return,
+            ToShell::Completions(_) | ToShell::Console(_) | ToShell::NewPrompt(_) => return,
             ToShell::Prompt { failed, .. } => failed,
         };
         open.failed |= failed;

@@ -429,7 +429,7 @@ async fn shown(node: &Node, command: &str) -> String {
             .expect("an answer in time");
         match received.expect("a sound stream").expect("open") {
             ToShell::Output(text) => return text,
-            ToShell::Prompt { .. } | ToShell::Console(_) => {}
+            ToShell::Prompt { .. } | ToShell::NewPrompt(_) | ToShell::Console(_) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -25,6 +25,35 @@ const ASSIST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prints a log line of the console; replaced while a line is being edited.
 pub(crate) type PrintLog = Box<dyn FnMut(String) + Send>;
 
+/// What has changed while nothing was running, for whoever sits before the prompt.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// The prompt to show from now on.
+    pub(crate) prompt: Option<String>,
+    /// The gateway has closed the session.
+    pub(crate) closed: bool,
+    /// Interrupts the editing of a line; set only while one is edited.
+    pub(crate) interrupt: Option<fn()>,
+}
+
+impl Changes {
+    fn tell(changes: &Mutex<Self>, change: impl FnOnce(&mut Self)) {
+        // Held while interrupting: the editor does not end meanwhile.
+        let mut changes = lock(changes);
+        change(&mut changes);
+        if let Some(interrupt) = changes.interrupt {
+            interrupt();
+        }
+    }
+}
+
+/// Locks what no one panics holding.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("invariant: no one panics holding a lock of this program")
+}
+
 /// What ends the output of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -46,6 +75,9 @@ pub(crate) struct Connection {
     stream: UnixStream,
     incoming: Receiver<ToShell>,
     print_log: Arc<Mutex<PrintLog>>,
+    changes: Arc<Mutex<Changes>>,
+    /// The line that was sent and has not ended.
+    running: String,
 }
 
 impl Connection {
@@ -58,20 +90,30 @@ impl Connection {
         let print_log: PrintLog = Box::new(|line| println!("{line}"));
         let print_log = Arc::new(Mutex::new(print_log));
         let printing = Arc::clone(&print_log);
-        std::thread::spawn(move || read(reader, &sender, &printing));
+        let changes = Arc::<Mutex<Changes>>::default();
+        let told = Arc::clone(&changes);
+        std::thread::spawn(move || {
+            read(reader, &sender, &printing, &told);
+            drop(sender);
+            Changes::tell(&told, |changes| changes.closed = true);
+        });
         Ok(Self {
             stream,
             incoming,
             print_log,
+            changes,
+            running: String::new(),
         })
     }
 
     /// Has log lines printed by `print` from now on.
     pub(crate) fn print_logs_by(&self, print: PrintLog) {
-        *self
-            .print_log
-            .lock()
-            .expect("invariant: printing a line does not panic") = print;
+        *lock(&self.print_log) = print;
+    }
+
+    /// What changes while nothing runs.
+    pub(crate) fn changes(&self) -> Arc<Mutex<Changes>> {
+        Arc::clone(&self.changes)
     }
 
     /// Sends a line: a command or an answer.
@@ -82,14 +124,20 @@ impl Connection {
                 line.len()
             );
         }
+        self.running.clone_from(&line);
         self.send(&FromShell::Line(line))
     }
 
     /// Waits until the line is done; gives its output to `show` as it comes.
     pub(crate) fn turn(&mut self, mut show: impl FnMut(&str)) -> anyhow::Result<Turn> {
         loop {
-            let message = self.incoming.recv();
-            match message.context("the gateway closed the session")? {
+            let Ok(message) = self.incoming.recv() else {
+                bail!("{}", closed_during(&self.running));
+            };
+            if matches!(message, ToShell::Prompt { .. } | ToShell::Question(_)) {
+                self.running.clear();
+            }
+            match message {
                 ToShell::Output(text) => show(&text),
                 ToShell::Prompt { prompt, failed } => return Ok(Turn::Prompt { prompt, failed }),
                 ToShell::Question(question) => return Ok(Turn::Question(question)),
@@ -97,7 +145,7 @@ impl Connection {
                 // A completion that came too late.
                 ToShell::Completions(_) => {}
                 // The reader prints these.
-                ToShell::Console(_) => {}
+                ToShell::Console(_) | ToShell::NewPrompt(_) => {}
             }
         }
     }
@@ -126,8 +174,25 @@ impl Connection {
     }
 }
 
-/// Reads until the gateway closes. Dropping the sender tells whoever waits.
-fn read(mut stream: UnixStream, sender: &SyncSender<ToShell>, print_log: &Mutex<PrintLog>) {
+/// What an operator is told whose gateway went away under `running`.
+fn closed_during(running: &str) -> String {
+    let running = running.trim();
+    if running.is_empty() {
+        return "the gateway closed the session".to_owned();
+    }
+    format!(
+        "the gateway closed the session while `{running}` was running. If it changes something, it \
+         is not known whether it did: look on the active supervisor (show running-config)"
+    )
+}
+
+/// Reads until the gateway closes.
+fn read(
+    mut stream: UnixStream,
+    sender: &SyncSender<ToShell>,
+    print_log: &Mutex<PrintLog>,
+    changes: &Mutex<Changes>,
+) {
     let mut frames = FrameBuffer::new(Channel::Console);
     let mut bytes = vec![0; READ_BYTES];
     loop {
@@ -140,12 +205,16 @@ fn read(mut stream: UnixStream, sender: &SyncSender<ToShell>, print_log: &Mutex<
             match frames.next_frame::<ToShell>() {
                 Ok(None) => break,
                 Ok(Some(ToShell::Console(line))) => {
-                    let mut print = print_log
-                        .lock()
-                        .expect("invariant: printing a line does not panic");
-                    print(line);
+                    lock(print_log)(line);
+                }
+                Ok(Some(ToShell::NewPrompt(prompt))) => {
+                    Changes::tell(changes, |changes| changes.prompt = Some(prompt));
                 }
                 Ok(Some(message)) => {
+                    if matches!(message, ToShell::Prompt { .. }) {
+                        // Newer than what was told before.
+                        lock(changes).prompt = None;
+                    }
                     if sender.send(message).is_err() {
                         return;
                     }

@@ -14,21 +14,33 @@ use rustyline::{
     EventHandler, ExternalPrinter, Helper, KeyEvent, RepeatCount,
 };
 
-use crate::connection::{Connection, Turn};
+use crate::connection::{Changes, Connection, Turn, lock};
 
 /// Lines kept to be recalled; the history ends with the session, for it may hold secrets.
 const HISTORY_LINES: usize = 500;
 
+/// A line and the cursor's place in it.
+type Line = Arc<Mutex<(String, usize)>>;
+
 /// What the editor asks the gateway.
 struct Assist {
     connection: Arc<Mutex<Connection>>,
+    /// As it stands; the editor throws it away when it is interrupted.
+    line: Line,
 }
 
 impl Helper for Assist {}
 impl Highlighter for Assist {}
 impl Validator for Assist {}
+
 impl Hinter for Assist {
     type Hint = String;
+
+    /// Hints at nothing: it is how the editor tells of every change of the line.
+    fn hint(&self, line: &str, position: usize, _context: &Context<'_>) -> Option<String> {
+        *lock(&self.line) = (line.to_owned(), position);
+        None
+    }
 }
 
 impl Completer for Assist {
@@ -61,24 +73,41 @@ impl ConditionalEventHandler for QuestionMark {
         context: &EventContext<'_>,
     ) -> Option<Cmd> {
         let line = context.line().to_owned();
-        *self.0.lock().expect("invariant: no one panics holding it") = Some(line);
+        *lock(&self.0) = Some(line);
         Some(Cmd::AcceptLine)
     }
 }
 
 impl QuestionMark {
     fn take(&self) -> Option<String> {
-        self.0
-            .lock()
-            .expect("invariant: no one panics holding it")
-            .take()
+        lock(&self.0).take()
     }
 }
 
-fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
-    connection
-        .lock()
-        .expect("invariant: no one panics holding the connection")
+/// Makes the editor give up the line. It handles this signal as long as it lives; so the signal is
+/// sent only while a line is edited.
+fn interrupt() {
+    // It cannot fail for our own process.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
+}
+
+/// Edits one line; `interrupt` may end it.
+fn edit(
+    editor: &mut Editor<Assist, MemHistory>,
+    changes: &Mutex<Changes>,
+    prompt: &str,
+    begun: (&str, &str),
+) -> Result<String, ReadlineError> {
+    {
+        let mut changes = lock(changes);
+        if changes.closed || changes.prompt.is_some() {
+            return Err(ReadlineError::Interrupted);
+        }
+        changes.interrupt = Some(interrupt);
+    }
+    let line = editor.readline_with_initial(prompt, begun);
+    lock(changes).interrupt = None;
+    line
 }
 
 /// Runs the session until it ends; true, for an operator has seen what failed.
@@ -102,24 +131,38 @@ pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
         // A terminal that is gone ends the session by itself.
         let _ = printer.print(format!("{line}\n"));
     }));
+    let changes = connection.changes();
     let connection = Arc::new(Mutex::new(connection));
+    let typed = Line::default();
     editor.set_helper(Some(Assist {
         connection: Arc::clone(&connection),
+        line: Arc::clone(&typed),
     }));
     let mut turn = lock(&connection).turn(|text| print!("{text}"))?;
-    let mut begun = String::new();
+    let mut begun = (String::new(), String::new());
     loop {
         let prompt = match turn {
             Turn::Prompt { prompt, .. } => prompt,
             Turn::Question(question) => question,
             Turn::Bye => return Ok(true),
         };
-        let line = match editor.readline_with_initial(&prompt, (&begun, "")) {
+        *lock(&typed) = (begun.0.clone() + &begun.1, begun.0.len());
+        let edited = edit(&mut editor, &changes, &prompt, (&begun.0, &begun.1));
+        let line = match edited {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {
-                begun.clear();
+                let mut changes = lock(&changes);
+                if changes.closed {
+                    anyhow::bail!("the gateway closed the session");
+                }
+                let changed = changes.prompt.take();
+                begun = match &changed {
+                    Some(_) => split(&lock(&typed)),
+                    // Ctrl-C.
+                    None => (String::new(), String::new()),
+                };
                 turn = Turn::Prompt {
-                    prompt,
+                    prompt: changed.unwrap_or(prompt),
                     failed: false,
                 };
                 continue;
@@ -131,10 +174,10 @@ pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
         match question_mark.take() {
             Some(asked) => {
                 connection.help(&asked)?;
-                begun = asked;
+                begun = (asked, String::new());
             }
             None => {
-                begun.clear();
+                begun = (String::new(), String::new());
                 if !line.trim().is_empty() {
                     editor.add_history_entry(line.as_str())?;
                 }
@@ -143,4 +186,10 @@ pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
         }
         turn = connection.turn(|text| print!("{text}"))?;
     }
+}
+
+/// What stands before and behind the cursor.
+fn split((line, position): &(String, usize)) -> (String, String) {
+    let at = line.floor_char_boundary(*position);
+    (line[..at].to_owned(), line[at..].to_owned())
 }

@@ -138,6 +138,20 @@ fn serve(mut stream: UnixStream) {
                     send(&prompt);
                     send(&ToShell::Console("%SYSMGR-2-SWITCHOVER_OVER".to_owned()));
                 }
+                FromShell::Line(line) if line == "show clock" => {
+                    send(&output("the clock\n"));
+                    send(&prompt);
+                    // The operator has begun to type when the gateway loses its lead.
+                    while !matches!(
+                        frames.next_frame::<FromShell>(),
+                        Ok(Some(FromShell::Complete(_)))
+                    ) {
+                        let count = stream.read(&mut bytes).expect("vsh is there");
+                        frames.extend(&bytes[..count]);
+                    }
+                    send(&ToShell::Completions(Vec::new()));
+                    send(&ToShell::NewPrompt("vsg(standby)# ".to_owned()));
+                }
                 FromShell::Line(line) if line == "exit" => {
                     send(&ToShell::Bye);
                     return;
@@ -177,6 +191,13 @@ fn an_operator_at_the_keyboard() {
     terminal.wait_for("show version");
     terminal.press("\x03");
     terminal.wait_for("vsg# ");
+    terminal.press("show clock\r");
+    terminal.wait_for("the clock");
+    terminal.press("show x\t");
+    // The prompt is right at once, and what was begun stands.
+    terminal.wait_for("vsg(standby)# show x");
+    terminal.press("\x03");
+    terminal.wait_for("vsg(standby)# ");
     terminal.press("exit\r");
     gateway
         .join()

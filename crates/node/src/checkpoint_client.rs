@@ -57,6 +57,13 @@ pub enum CheckpointEvent {
         /// Why.
         reason: String,
     },
+    /// The commit may have happened: whatever the store tells next is what holds.
+    CommitUnknown {
+        /// Which.
+        ticket: Ticket,
+        /// Why it is not known.
+        reason: String,
+    },
     /// Forget what you know of the namespace: it is told anew from here.
     Reset(Namespace),
     /// Apply these in order.
@@ -333,6 +340,12 @@ impl CheckpointClient {
                     lsn,
                     reached,
                 });
+            }
+            (Request::Commit { .. }, Response::Unknown(reason)) => {
+                self.commit = None;
+                let ticket = Ticket(correlation);
+                self.events
+                    .push_back(CheckpointEvent::CommitUnknown { ticket, reason });
             }
             (Request::Commit { .. }, Response::Refused(reason)) => {
                 self.commit = None;

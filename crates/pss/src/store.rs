@@ -343,7 +343,7 @@ impl Store {
         }
         if self.activity() == Activity::Standby {
             self.serving = Serving::default();
-            self.refuse_pending("this gateway is standby now; look whether the change was made");
+            self.give_up_pending("this supervisor is standby now");
         }
         self.applied_due = Some(sequence);
     }

@@ -136,6 +136,9 @@ pub enum Response {
     },
     /// Refused, in words.
     Refused(String),
+    /// A commit that was written here, and will not be answered: this node stopped leading, or may
+    /// not go on alone. It stands if the active has it, and not otherwise. In words, why.
+    Unknown(String),
 }
 
 /// Notification to a watcher.

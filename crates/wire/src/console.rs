@@ -36,4 +36,7 @@ pub enum ToShell {
     Console(String),
     /// The session is over.
     Bye,
+    /// Nothing is running, and the prompt has become another: this node leads or follows now, or
+    /// the system has another name. What was typed and not sent stands.
+    NewPrompt(String),
 }

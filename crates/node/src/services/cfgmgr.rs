@@ -43,6 +43,10 @@ pub const QUEUE_MAX: usize = 32;
 /// under the same number: one for each session, and as many before.
 const ANSWERED_MAX: usize = 64;
 
+/// Said of a change whose answer was lost with the lead, or with `cfgmgr`.
+pub(crate) const OUTCOME_UNKNOWN: &str = "It is not known whether the change was made: see show \
+     running-config on the active supervisor";
+
 /// A change that is being committed.
 #[derive(Debug)]
 struct InFlight {
@@ -358,19 +362,25 @@ impl Cfgmgr {
                     }
                 }
                 CheckpointEvent::CommitRefused { reason, .. } => {
-                    let Some(done) = self.in_flight.take() else {
-                        continue;
-                    };
-                    let message = format!("% Not committed: {reason}");
-                    let refused = FromCfgmgr::Refused {
-                        line: 0,
-                        column: 0,
-                        message,
-                    };
-                    self.answer(&done.request, refused);
+                    self.not_committed(format!("% Not committed: {reason}"));
+                }
+                CheckpointEvent::CommitUnknown { reason, .. } => {
+                    self.not_committed(format!("% {OUTCOME_UNKNOWN} ({reason})"));
                 }
             }
         }
+    }
+
+    fn not_committed(&mut self, message: String) {
+        let Some(done) = self.in_flight.take() else {
+            return;
+        };
+        let refused = FromCfgmgr::Refused {
+            line: 0,
+            column: 0,
+            message,
+        };
+        self.answer(&done.request, refused);
     }
 
     fn apply_posture(&mut self) {

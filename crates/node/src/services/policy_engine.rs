@@ -368,7 +368,9 @@ impl PolicyEngine {
                 }
                 CheckpointEvent::Loaded(_) => self.flows.loaded(now, active),
                 CheckpointEvent::Committed { .. } => self.flows.committed(),
-                CheckpointEvent::CommitRefused { .. } => self.flows.refused(now),
+                CheckpointEvent::CommitRefused { .. } | CheckpointEvent::CommitUnknown { .. } => {
+                    self.flows.refused(now);
+                }
             }
         }
         if configured && self.checkpoint.is_loaded(CONFIGURATION) {

@@ -2,6 +2,7 @@
 //! do, as seen from outside.
 
 mod conflicts;
+mod failover;
 mod pair;
 
 use core::time::Duration;
@@ -242,7 +243,10 @@ fn seen(outputs: Vec<ToShell>) -> (String, bool, String) {
         match output {
             ToShell::Output(part) | ToShell::Question(part) => text += &part,
             ToShell::Prompt { prompt, failed } => return (text, failed, prompt),
-            ToShell::Completions(_) | ToShell::Console(_) | ToShell::Bye => {}
+            ToShell::Completions(_)
+            | ToShell::Console(_)
+            | ToShell::NewPrompt(_)
+            | ToShell::Bye => {}
         }
     }
     (text, false, String::new())

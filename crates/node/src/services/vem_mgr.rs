@@ -393,7 +393,8 @@ impl VemMgr {
                     let operations = self.registering.take().unwrap_or_default();
                     self.inventory.apply(&operations);
                 }
-                CheckpointEvent::CommitRefused { reason, .. } => {
+                CheckpointEvent::CommitRefused { reason, .. }
+                | CheckpointEvent::CommitUnknown { reason, .. } => {
                     self.registering = None;
                     self.register_at = now + REGISTER_RETRY;
                     let text = format!("A host agent could not be registered: {reason}");

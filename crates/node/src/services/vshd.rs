@@ -44,6 +44,10 @@ pub use session::{IDLE_LIMIT, LINES_MAX};
 /// Most sessions: as many as the original's `line vty` has. A further one is told so and closed.
 pub const SESSIONS_MAX: usize = 32;
 
+/// Told to whoever was configuring when their node stopped leading.
+const CONFIGURATION_ENDED: &str = "Configuration mode has ended: this supervisor is not active any \
+                                   more. Lines that were answered are kept; configure the active.";
+
 /// What `vshd` knows of its node from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -156,10 +160,7 @@ impl Vshd {
             self.active_since = Some(now);
         } else if !active && !matches!(posture.activity, Activity::Quiesce(_)) {
             self.active_since = None;
-            for session in self.sessions.values_mut() {
-                session.mode = Mode::Exec;
-                session.entered = None;
-            }
+            self.leave_configuration();
         }
         let first = self.posture.replace(posture).is_none();
         self.applied = false;
@@ -170,7 +171,45 @@ impl Vshd {
                 self.prompt(id, false);
             }
         }
+        self.refresh_prompts();
         self.activated(now);
+    }
+
+    /// This node does not lead any more: whoever was configuring is told.
+    fn leave_configuration(&mut self) {
+        let configuring = |session: &Session| session.mode != Mode::Exec;
+        let ids: Vec<SessionId> = self
+            .sessions
+            .iter_mut()
+            .filter(|(_, session)| configuring(session))
+            .map(|(id, session)| {
+                session.mode = Mode::Exec;
+                session.entered = None;
+                session.configured = false;
+                *id
+            })
+            .collect();
+        for id in ids {
+            self.tell(id, ToShell::Console(CONFIGURATION_ENDED.to_owned()));
+        }
+    }
+
+    /// Tells those who sit before a prompt that it has become another.
+    fn refresh_prompts(&mut self) {
+        let standing = self.standing();
+        let mut changed = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let prompt = session.mode.prompt(&self.hostname, standing);
+            let shown = session.prompt_columns > 0;
+            if matches!(session.state, State::Ready) && shown && session.prompt != prompt {
+                session.prompt_columns = prompt.chars().count();
+                session.prompt.clone_from(&prompt);
+                changed.push((*id, prompt));
+            }
+        }
+        for (id, prompt) in changed {
+            self.tell(id, ToShell::NewPrompt(prompt));
+        }
     }
 
     fn apply_posture(&mut self) {
@@ -370,6 +409,7 @@ impl Vshd {
         };
         let prompt = session.mode.prompt(&self.hostname, standing);
         session.prompt_columns = prompt.chars().count();
+        session.prompt.clone_from(&prompt);
         self.tell(id, ToShell::Prompt { prompt, failed });
     }
 
@@ -437,7 +477,9 @@ impl Vshd {
                 CheckpointEvent::Reset(namespace) => self.archives.reset(namespace),
                 CheckpointEvent::Operations(_, operations) => self.archives.apply(operations),
                 CheckpointEvent::Loaded(_) => {}
-                CheckpointEvent::Committed { .. } | CheckpointEvent::CommitRefused { .. } => {}
+                CheckpointEvent::Committed { .. }
+                | CheckpointEvent::CommitRefused { .. }
+                | CheckpointEvent::CommitUnknown { .. } => {}
             }
         }
         if learned && self.checkpoint.is_loaded(CONFIGURATION) {
@@ -446,6 +488,7 @@ impl Vshd {
                 .filter_map(|line| line.strip_prefix("hostname "))
                 .next();
             self.hostname = configured.unwrap_or(&self.facts.hostname).trim().to_owned();
+            self.refresh_prompts();
         }
     }
 

@@ -326,20 +326,22 @@ impl Store {
                 Alone::NotAsked
             };
             if !granted {
-                self.refuse_pending(
+                self.give_up_pending(
                     "the standby does not answer and this gateway may not be alone",
                 );
             }
         }
     }
 
-    pub(super) fn refuse_pending(&mut self, reason: &str) {
+    /// Answers what is written and cannot be promised at any level.
+    pub(super) fn give_up_pending(&mut self, reason: &str) {
         let (shared, local): (Vec<_>, Vec<_>) = core::mem::take(&mut self.pending)
             .into_iter()
             .partition(PendingCommit::is_shared);
         self.pending = local;
         for commit in shared {
-            self.refuse(&commit.request, reason.to_owned());
+            self.counters.refused += 1;
+            self.respond(&commit.request, &Response::Unknown(reason.to_owned()));
         }
     }
 

@@ -493,6 +493,42 @@ impl Pair {
         panic!("messages go round for ever");
     }
 
+    /// Delivers at most so many messages; true if none is left.
+    pub(super) fn run_some(&mut self, messages: usize) -> bool {
+        for _ in 0..messages {
+            let Some((node, message)) = self.queue.pop_front() else {
+                return true;
+            };
+            self.deliver(node, message);
+        }
+        self.queue.is_empty()
+    }
+
+    /// A node loses power. What it has sent arrives, or does not.
+    pub(super) fn die(&mut self, node: usize, sent_arrives: bool) {
+        self.nodes[node].services.clear();
+        self.nodes[node].pss = None;
+        let peer = 1 - node;
+        self.queue
+            .retain(|(to, message)| *to == peer && (sent_arrives || !message.from_peer));
+        self.run();
+        self.queue.clear();
+        self.cut();
+    }
+
+    /// What a shell was sent since it was last looked at.
+    pub(super) fn take_shell(&mut self, node: usize) -> Vec<ToShell> {
+        core::mem::take(&mut self.nodes[node].shell)
+    }
+
+    /// Sends to a shell session, and delivers nothing.
+    pub(super) fn type_line(&mut self, node: usize, line: &str) {
+        let event = ShellEvent::Message(FromShell::Line(line.to_owned()));
+        let session = SESSION;
+        let input = ServiceInput::Shell { session, event };
+        self.input(node, ServiceName::Vshd, input);
+    }
+
     fn deliver(&mut self, node: usize, message: Message) {
         if message.sap == ServiceName::Mts.sap() {
             self.nodes[node].answers.push(message);

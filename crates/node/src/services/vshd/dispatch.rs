@@ -367,7 +367,7 @@ fn refusal(reply: &Reply, pending: &Pending, prompt_columns: usize) -> Option<St
                 Some(format!("{message}\n"))
             }
         }
-        Reply::Pss(Response::Refused(why)) => Some(format!("% {why}\n")),
+        Reply::Pss(Response::Refused(why) | Response::Unknown(why)) => Some(format!("% {why}\n")),
         Reply::VemMgr(FromVemMgr::Refused(why)) => Some(format!("% {why}\n")),
         Reply::Manager(_)
         | Reply::Cfgmgr(_)

@@ -44,8 +44,12 @@ impl Fetch {
     /// What is wrong when the answer has not come in time.
     pub(super) const fn overdue(&self) -> &'static str {
         match self {
+            Self::Cfgmgr(ToCfgmgr::Apply { .. } | ToCfgmgr::Save) => {
+                "does not answer. It is not known whether the change was made: see show \
+                 running-config on the active supervisor"
+            }
             Self::Manager(_)
-            | Self::Cfgmgr(_)
+            | Self::Cfgmgr(ToCfgmgr::Running | ToCfgmgr::Startup)
             | Self::Pss(_)
             | Self::PolicyEngine(_)
             | Self::VemMgr(_) => "does not answer",
@@ -120,6 +124,8 @@ pub(super) struct Session {
     pub(super) lines: VecDeque<String>,
     pub(super) state: State,
     pub(super) prompt_columns: usize,
+    /// As the operator sees it.
+    pub(super) prompt: String,
     /// Something was committed since configuration mode was entered.
     pub(super) configured: bool,
     pub(super) last_input: Time,
@@ -134,6 +140,7 @@ impl Session {
             lines: VecDeque::new(),
             state: State::Ready,
             prompt_columns: 0,
+            prompt: String::new(),
             configured: false,
             last_input: now,
         }
