@@ -233,7 +233,10 @@ impl Console {
                     self.send(line)?;
                 }
                 ToShell::Output(more) => text += &more,
-                ToShell::Console(_) | ToShell::Completions(_) | ToShell::Bye => {}
+                ToShell::Console(_)
+                | ToShell::Completions(_)
+                | ToShell::NewPrompt(_)
+                | ToShell::Bye => {}
             }
         }
     }
