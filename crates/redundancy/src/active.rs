@@ -580,6 +580,9 @@ impl Active {
             ctx.log_as("PLATFORM", 2, "MOD_DETECT", text);
         }
         let stable = self.standby_stable(now, ctx);
+        if stable {
+            self.leave.note_stable();
+        }
         if stable && !self.stable {
             let text = format!("Supervisor {module} is standby (serial: )");
             ctx.log_as("MODULE", 5, "STANDBY_SUP_OK", text);

@@ -23,6 +23,9 @@ use crate::context::Context;
 use crate::output::Output;
 use crate::sync::{self, Fault};
 
+/// Restarts in a row after which a standby that never becomes stable is shown as failed (behaviour
+/// §1: three attempts).
+const FAILED_RESTARTS: u32 = 3;
 /// A grant that the standby does not seem to have is sent again after this.
 const GRANT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -55,6 +58,8 @@ pub(crate) struct Leave {
     /// Since when it lags or differs.
     behind_since: Option<Time>,
     acked: Lsn,
+    /// Starts of the other node since it was last stable.
+    restarts: u32,
     sent: Time,
     /// The write that made the alone mark durable.
     mark: Option<u64>,
@@ -76,6 +81,7 @@ impl Leave {
             target: None,
             behind_since: None,
             acked: Lsn(0),
+            restarts: 0,
             sent: Time(0),
             mark: None,
             lacks: String::new(),
@@ -96,6 +102,16 @@ impl Leave {
     pub(crate) fn void(&mut self) {
         self.grant = Grant::None;
         self.target = None;
+    }
+
+    /// The standby is stable.
+    pub(crate) const fn note_stable(&mut self) {
+        self.restarts = 0;
+    }
+
+    /// The standby has restarted again and again without becoming stable.
+    pub(crate) const fn standby_failed(&self) -> bool {
+        self.restarts >= FAILED_RESTARTS
     }
 
     /// Someone might take over: the grant is not certainly void.
@@ -138,6 +154,7 @@ impl Leave {
 
     fn forget_a_restarted_standby(&mut self, ctx: &Context) {
         if self.standby != ctx.peer.incarnation() {
+            self.restarts += u32::from(self.standby.is_some());
             self.standby = ctx.peer.incarnation();
             self.target = None;
             self.behind_since = None;

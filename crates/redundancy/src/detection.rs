@@ -204,6 +204,11 @@ impl Peer {
         self.hello.as_ref().filter(|_| counts)
     }
 
+    /// It has greeted on a connection that stands, and never sent a heartbeat.
+    pub(crate) const fn has_only_greeted(&self) -> bool {
+        self.connected && self.hello.is_some() && self.content.is_none()
+    }
+
     /// No heartbeat has been heard since the greeting: what they said before a long silence is
     /// not what it says now.
     pub(crate) fn only_greeted(&self) -> bool {

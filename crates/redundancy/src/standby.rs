@@ -48,6 +48,8 @@ pub(crate) struct Standby {
     /// When `pss` was last known to be in sync.
     in_sync: Option<Time>,
     watch: Watch,
+    /// The restarts of the pair are used up.
+    failed: bool,
     /// How the active has ended, if it said so.
     ended: Option<Ended>,
     /// What the VEMs say of the active, since it is silent.
@@ -97,6 +99,7 @@ impl Standby {
             grant_stands: false,
             in_sync: None,
             watch: Watch::default(),
+            failed: false,
             ended: None,
             votes: Votes::default(),
             active_lsn: Lsn(0),
@@ -131,6 +134,11 @@ impl Standby {
     /// What the VEMs have last said of the active, while they are asked.
     pub(crate) fn finding(&self) -> Option<Finding> {
         self.votes.finding()
+    }
+
+    /// It has restarted the pair as often as it may, and waits for an operator.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
     }
 
     pub(crate) const fn state(stable: bool) -> State {
@@ -240,6 +248,7 @@ impl Standby {
             self.in_sync = Some(now);
         }
         let lacks = self.lacks(now, ctx);
+        self.failed = false;
         let step = match self.active_has_ended(now, ctx) {
             Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
             Some(ended) => self.give_up(now, ctx, ended, &lacks),
@@ -389,6 +398,7 @@ impl Standby {
         }
         restarts.retain(|at| now.since(*at) < PAIR_RESTART_WINDOW);
         if restarts.len() >= PAIR_RESTARTS_MAX {
+            self.failed = true;
             self.reason = format!(
                 "isolated: {}, and the pair was restarted {PAIR_RESTARTS_MAX} times already",
                 ended.words()

@@ -8,6 +8,7 @@ use crate::active::Mode;
 use crate::context::Context;
 use crate::phase::Phase;
 use crate::sync::{self, Fault};
+use crate::votes::Finding;
 
 pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStatus {
     let standby_stable = match phase {
@@ -21,7 +22,9 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
     // What no takeover needs, but redundancy does: a dead service of the active.
     let leads = matches!(phase, Phase::Active(_));
     let fault = sync::actives_service_down(now, ctx, leads);
-    let synchronised = (standby_stable || self_stable) && fault.is_none();
+    let isolated =
+        matches!(phase, Phase::Standby(standby) if standby.finding() == Some(Finding::Isolated));
+    let synchronised = (standby_stable || self_stable) && fault.is_none() && !isolated;
     let epoch = match phase {
         Phase::Active(active) => active.epoch,
         Phase::Standby(standby) => standby.epoch,
@@ -33,7 +36,7 @@ pub(crate) fn compose(now: Time, ctx: &Context, phase: &Phase) -> RedundancyStat
         mode_ha: synchronised,
         slot: ctx.slot(),
         this: this(now, ctx, phase, synchronised),
-        other: other(now, ctx, synchronised),
+        other: other(now, ctx, phase, synchronised),
         epoch,
         reason: reason(now, ctx, phase, standby_stable, fault),
         pair: ctx.record.pair,
@@ -52,6 +55,7 @@ fn supervisor(redundancy: &str, supervisor: &str, internal: &str) -> SupervisorS
 
 const SYNCHRONIZING: &str = "HA synchronization in progress";
 const SWITCHING: &str = "HA switchover in progress";
+const STANDBY_FAILED: &str = "Standby (failed)";
 
 fn this(now: Time, ctx: &Context, phase: &Phase, synchronised: bool) -> SupervisorStatus {
     match phase {
@@ -62,6 +66,7 @@ fn this(now: Time, ctx: &Context, phase: &Phase, synchronised: bool) -> Supervis
                 (Mode::Quiescing(_) | Mode::HandingOver(_), _) => SWITCHING,
                 (Mode::Contested(_) | Mode::Paused(_), _) => "Other",
                 (Mode::Acting, _) if synchronised => "Active with HA standby",
+                (Mode::Acting, _) if active.leave.standby_failed() => "Active with failed standby",
                 (Mode::Acting, Some(State::Synchronizing | State::Standby)) => SYNCHRONIZING,
                 (
                     Mode::Acting,
@@ -78,6 +83,12 @@ fn this(now: Time, ctx: &Context, phase: &Phase, synchronised: bool) -> Supervis
             supervisor("Active", "Active", internal)
         }
         Phase::Standby(_) if synchronised => supervisor("Standby", "HA standby", "HA standby"),
+        Phase::Standby(standby) if standby.has_failed() => {
+            supervisor("Failed", "Offline", STANDBY_FAILED)
+        }
+        Phase::Standby(standby) if standby.finding() == Some(Finding::Isolated) => {
+            supervisor("Offline", "Offline", "Offline")
+        }
         Phase::Standby(_) => supervisor("Initializing", "Offline", SYNCHRONIZING),
         Phase::Resetting(resetting) => {
             let internal = if resetting.epoch.is_some() {
@@ -91,11 +102,25 @@ fn this(now: Time, ctx: &Context, phase: &Phase, synchronised: bool) -> Supervis
 }
 
 /// `None` is *Not present*.
-fn other(now: Time, ctx: &Context, stable: bool) -> Option<SupervisorStatus> {
+fn other(now: Time, ctx: &Context, phase: &Phase, stable: bool) -> Option<SupervisorStatus> {
     if ctx.role == Role::Standalone {
         return None;
     }
+    if ctx.peer.fault.is_some() {
+        // Somebody is there, but nobody of this pair.
+        let heard = ctx.peer.connected || ctx.stranger_says(now).is_some();
+        return heard.then(|| supervisor("Unknown", "Unknown", "Other"));
+    }
+    if ctx.peer.has_only_greeted() {
+        return Some(supervisor("At BIOS", "Unknown", "Other"));
+    }
     let content = ctx.peer_says(now)?;
+    if let Phase::Active(active) = phase
+        && active.leave.standby_failed()
+        && matches!(content.state, State::Initializing | State::Synchronizing)
+    {
+        return Some(supervisor("Failed", "Offline", STANDBY_FAILED));
+    }
     Some(match content.state {
         State::Initializing => supervisor("Initializing", "Offline", "Other"),
         State::Active | State::Paused => {

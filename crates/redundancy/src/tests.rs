@@ -12,6 +12,7 @@ mod properties;
 mod restarts;
 mod scenarios;
 mod schedules;
+mod states;
 mod synchronisation;
 mod table;
 mod takeover;

@@ -132,6 +132,8 @@ pub(super) struct Pair {
     pub(super) connections_outlive: bool,
     /// Per mille of datagrams lost.
     pub(super) loss: u64,
+    /// Datagrams are lost altogether, while connections stand.
+    pub(super) deaf: bool,
     random: u64,
     /// Counts connections.
     connection: u64,
@@ -221,6 +223,7 @@ impl Pair {
             vems: Vec::new(),
             connections_outlive: false,
             loss: 0,
+            deaf: false,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             connection: 0,
             connected_since: None,

@@ -122,7 +122,7 @@ impl Pair {
     }
 
     fn send(&mut self, from: usize, link: LinkId, datagram: Datagram) {
-        let up = self.links[usize::from(link.0)][from];
+        let up = self.links[usize::from(link.0)][from] && !self.deaf;
         if up && self.sides[1 - from].core.is_some() && self.random(1000) >= self.loss {
             let at = self.now + LINK_DELAY;
             self.sides[1 - from].inbox.push_back((at, link, datagram));
