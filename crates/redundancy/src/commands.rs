@@ -45,7 +45,8 @@ pub(crate) fn set_pair_id(now: Time, ctx: &mut Context, command: u64, pair: Pair
     } else {
         ""
     };
-    ctx.peer.judge_by_heartbeat((ctx.role, ctx.record.pair));
+    ctx.peer
+        .judge_by_heartbeat(now, (ctx.role, ctx.record.pair));
     ctx.persist_for(now, command, note.to_owned());
 }
 

@@ -3,7 +3,9 @@
 //! Invariants:
 //! - D1 of one incarnation, what the peer said last is never replaced by what it said before;
 //! - D2 an incarnation that was followed by another is never listened to again;
-//! - D3 silence is counted only while this node was awake: a pause of our own is added to it.
+//! - D3 silence is counted only while this node was awake: a pause of our own is added to it;
+//! - D4 a superseded incarnation that speaks on is a clone: neither it nor the current one is heard
+//!   while both speak.
 
 use core::time::Duration;
 
@@ -32,6 +34,47 @@ pub(crate) enum Links {
     Unsettled,
 }
 
+/// How long what a node said before it restarted may still be on its way.
+const CLONE_GRACE: Duration = Duration::from_secs(2);
+/// So many frames of a superseded start after that are no stragglers: two nodes live.
+const CLONE_FRAMES: u8 = 3;
+/// How long after its last frame a clone is held against both: which of them is the peer cannot
+/// be told.
+const CLONE_MEMORY: Duration = Duration::from_secs(10);
+
+/// Whether a second node speaks with the peer's identity (a clone, a restored snapshot): a start
+/// that was superseded speaks on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+struct Twin {
+    superseded: Time,
+    frames: u8,
+    last: Time,
+}
+
+impl Twin {
+    /// A start was superseded just now. Clones that take turns do not begin anew.
+    const fn since(self, now: Time) -> Self {
+        Self {
+            superseded: now,
+            ..self
+        }
+    }
+
+    fn note(&mut self, now: Time) {
+        if now.since(self.superseded) >= CLONE_GRACE {
+            self.frames = self.frames.saturating_add(1);
+            self.last = now;
+        }
+    }
+
+    fn is_seen(&mut self, now: Time) -> bool {
+        if self.frames > 0 && now.since(self.last) >= CLONE_MEMORY {
+            self.frames = 0;
+        }
+        self.frames >= CLONE_FRAMES
+    }
+}
+
 /// The other node of the pair, as far as it is known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Peer {
@@ -46,6 +89,7 @@ pub(crate) struct Peer {
     echo: Time,
     incarnation: Option<Incarnation>,
     retired: Vec<Incarnation>,
+    twin: Twin,
     heard: [Option<Time>; LINKS_MAX],
     /// When the first link was heard, of this incarnation and since the last silence.
     first_heard: Time,
@@ -68,6 +112,7 @@ impl Peer {
             echo: Time(0),
             incarnation: None,
             retired: Vec::new(),
+            twin: Twin::default(),
             heard: [None; LINKS_MAX],
             first_heard: Time(0),
             taken_over: None,
@@ -87,7 +132,7 @@ impl Peer {
         echo: Time,
     ) -> bool {
         let before = self.incarnation;
-        if !self.adopt(content.incarnation) {
+        if !self.adopt(now, content.incarnation) {
             return false;
         }
         let up = |at: &Time| now.since(*at) < self.hold_time.max(hold_time);
@@ -114,15 +159,16 @@ impl Peer {
 
     /// Takes in the first message of a connection.
     pub(crate) fn greet(&mut self, now: Time, hello: Hello) {
-        if self.adopt(hello.incarnation) {
+        if self.adopt(now, hello.incarnation) {
             self.hello_at = now;
             self.hello = Some(hello);
         }
     }
 
     /// Makes `incarnation` the current one. False if it is superseded.
-    fn adopt(&mut self, incarnation: Incarnation) -> bool {
+    fn adopt(&mut self, now: Time, incarnation: Incarnation) -> bool {
         if self.retired.contains(&incarnation) {
+            self.twin.note(now);
             return false;
         }
         if let Some(before) = self.incarnation
@@ -132,6 +178,7 @@ impl Peer {
                 self.retired.remove(0);
             }
             self.retired.push(before);
+            self.twin = self.twin.since(now);
             self.content = None;
             self.echo = Time(0);
             self.hello = None;
@@ -148,15 +195,25 @@ impl Peer {
     }
 
     /// Judges the node at the other end by its newest heartbeat.
-    pub(crate) fn judge_by_heartbeat(&mut self, ours: (Role, Option<PairId>)) {
+    pub(crate) fn judge_by_heartbeat(&mut self, now: Time, ours: (Role, Option<PairId>)) {
         if let Some(content) = &self.content {
             let theirs = (content.role, content.pair);
-            self.judge(ours, theirs);
+            self.judge(now, ours, theirs);
         }
     }
 
     /// Judges whether a node that shows `role` and `pair` can be our peer.
-    pub(crate) fn judge(&mut self, ours: (Role, Option<PairId>), theirs: (Role, Option<PairId>)) {
+    pub(crate) fn judge(
+        &mut self,
+        now: Time,
+        ours: (Role, Option<PairId>),
+        theirs: (Role, Option<PairId>),
+    ) {
+        if self.twin.is_seen(now) {
+            let text = "two nodes bear the other supervisor's identity; stop the clone";
+            self.fault = Some(text.to_owned());
+            return;
+        }
         self.fault = match (ours, theirs) {
             ((_, None), _) => Some("no pair ID is set (ha-pair id)".to_owned()),
             ((_, Some(our)), (_, their)) if their != Some(our) => Some(format!(

@@ -27,13 +27,12 @@ impl Core {
         }
         let (epoch, restart) = (content.epoch, content.restart);
         let ordered = ctx.peer.orders_restart();
-        if !ctx.peer.beat(now, link, content, hold_time, echo) {
-            return None;
-        }
+        let current = ctx.peer.beat(now, link, content, hold_time, echo);
         let before = ctx.peer.fault.clone();
-        ctx.peer.judge_by_heartbeat((ctx.role, ctx.record.pair));
+        ctx.peer
+            .judge_by_heartbeat(now, (ctx.role, ctx.record.pair));
         ctx.log_fault(before);
-        if ctx.peer.fault.is_some() {
+        if !current || ctx.peer.fault.is_some() {
             return None;
         }
         ctx.see(epoch);
@@ -164,7 +163,7 @@ impl Core {
         let ctx = &mut self.ctx;
         let theirs = (hello.role, hello.pair);
         let before = ctx.peer.fault.clone();
-        ctx.peer.judge((ctx.role, ctx.record.pair), theirs);
+        ctx.peer.judge(now, (ctx.role, ctx.record.pair), theirs);
         match ctx.peer.fault.clone() {
             Some(fault) => {
                 ctx.log_fault(before);
