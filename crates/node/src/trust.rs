@@ -518,6 +518,3 @@ impl Trust {
         }));
     }
 }
-
-#[cfg(test)]
-mod tests;
