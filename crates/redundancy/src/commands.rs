@@ -26,7 +26,30 @@ pub(crate) fn set_role(now: Time, ctx: &mut Context, command: u64, role: Role) {
     } else {
         NEXT_RELOAD.to_owned()
     };
+    let note = match role_clash(now, ctx, role) {
+        Some(warning) => {
+            ctx.log(4, "ROLE_CLASH", warning.clone());
+            [note, warning]
+                .into_iter()
+                .filter(|line| !line.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+        None => note,
+    };
     ctx.persist_for(now, command, note);
+}
+
+/// A warning if the other supervisor has this role. No refusal: exchanging the roles of a pair is
+/// two such commands before two reloads, and the first of them is always a clash.
+fn role_clash(now: Time, ctx: &Context, role: Role) -> Option<String> {
+    let theirs = ctx.peer_says(now).or_else(|| ctx.stranger_says(now))?.role;
+    (role != Role::Standalone && theirs == role).then(|| {
+        format!(
+            "Warning: the other supervisor has the role {theirs} too. Two of them are no pair: \
+             change its role before this supervisor reloads."
+        )
+    })
 }
 
 /// What an operator is told who gives one node of a live pair another pair ID.

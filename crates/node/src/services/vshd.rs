@@ -17,6 +17,7 @@ mod dispatch;
 mod pairing;
 mod session;
 mod show;
+mod system;
 mod wall;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use cli::tree::Grammar;
 use cli::{Command, Invocation, Mode, Standing};
 use model::{ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
+use wire::checkpoint::Acknowledgement;
 use wire::conflict::{HELD, KEPT};
 use wire::console::{FromShell, LINE_MAX_BYTES, ToShell};
 use wire::supervision::{Activity, FromService, Posture};
@@ -38,6 +40,7 @@ use attach::CARRIED;
 use conflicts::Archives;
 use dispatch::{Known, Outcome, Plan};
 use session::{Asked, Fetch, Reply, Session, State};
+use system::{SYSTEM, SystemStart, put_started};
 
 pub use session::{IDLE_LIMIT, LINES_MAX};
 
@@ -73,6 +76,7 @@ pub struct Vshd {
     unix_s: (u64, Time),
     mirror: ConfigurationMirror,
     archives: Archives,
+    system: SystemStart,
     hostname: String,
     sessions: BTreeMap<SessionId, Session>,
     peer_broker: bool,
@@ -94,6 +98,7 @@ impl Vshd {
         checkpoint.watch(now, CONFIGURATION);
         checkpoint.watch(now, HELD);
         checkpoint.watch(now, KEPT);
+        checkpoint.watch(now, SYSTEM);
         Self {
             out: Outbox::new(ServiceName::Vshd, now),
             checkpoint,
@@ -106,6 +111,7 @@ impl Vshd {
             unix_s: (0, now),
             mirror: ConfigurationMirror::default(),
             archives: Archives::default(),
+            system: SystemStart::default(),
             sessions: BTreeMap::new(),
             peer_broker: false,
         }
@@ -142,6 +148,7 @@ impl Vshd {
             slot: self.posture.as_ref().map(|posture| posture.slot),
             running: &self.mirror.running,
             archives: &self.archives,
+            system_s: self.system.age_s(now),
         }
     }
 
@@ -164,6 +171,7 @@ impl Vshd {
         }
         let first = self.posture.replace(posture).is_none();
         self.applied = false;
+        self.system.asked = false;
         if first {
             // Sessions opened before it wait for a prompt that tells what the node is.
             let waiting: Vec<SessionId> = self.sessions.keys().copied().collect();
@@ -462,7 +470,22 @@ impl Vshd {
         }
     }
 
-    fn checkpoint_events(&mut self) {
+    /// The first active of the pair writes down when its system started.
+    fn write_down_system_start(&mut self, now: Time) {
+        let leads = self.active_since.is_some();
+        let due = leads && self.checkpoint.is_loaded(SYSTEM) && !self.system.is_known();
+        if !due || self.unix_s.0 == 0 || self.system.asked {
+            return;
+        }
+        let unix_s = self.unix_s.0 + now.since(self.unix_s.1).as_secs();
+        let own_s = now.since(self.facts.started).as_secs();
+        let operations = put_started(unix_s.saturating_sub(own_s));
+        // Refused, it is tried again when this node next takes the lead: only a display lacks it.
+        let level = Acknowledgement::Volatile;
+        self.system.asked = self.checkpoint.commit(now, operations, level).is_ok();
+    }
+
+    fn checkpoint_events(&mut self, now: Time) {
         let mut learned = false;
         while let Some(event) = self.checkpoint.poll_event() {
             match event {
@@ -474,6 +497,12 @@ impl Vshd {
                     learned = true;
                 }
                 CheckpointEvent::Loaded(CONFIGURATION) => learned = true,
+                CheckpointEvent::Reset(SYSTEM) => self.system = SystemStart::default(),
+                CheckpointEvent::Operations(SYSTEM, operations) => {
+                    let unix_s = self.unix_s.0 + now.since(self.unix_s.1).as_secs();
+                    let unix_s = if self.unix_s.0 == 0 { 0 } else { unix_s };
+                    self.system.apply(now, unix_s, &operations);
+                }
                 CheckpointEvent::Reset(namespace) => self.archives.reset(namespace),
                 CheckpointEvent::Operations(_, operations) => self.archives.apply(operations),
                 CheckpointEvent::Loaded(_) => {}
@@ -547,10 +576,13 @@ impl Service for Vshd {
                 if let Some(message) = self.checkpoint.message(now, message) {
                     self.message(now, message);
                 }
-                self.checkpoint_events();
+                self.checkpoint_events(now);
             }
             ServiceInput::Shell { session, event } => self.shell(now, session, event),
-            ServiceInput::WallClock { unix_s } => self.unix_s = (unix_s, now),
+            ServiceInput::WallClock { unix_s } => {
+                self.unix_s = (unix_s, now);
+                self.system.wall_clock(now, unix_s);
+            }
             ServiceInput::PeerBroker(connected) => {
                 self.peer_broker = connected;
                 if !connected {
@@ -563,6 +595,7 @@ impl Service for Vshd {
             | ServiceInput::Resync { .. }
             | ServiceInput::Stop => {}
         }
+        self.write_down_system_start(now);
         self.apply_posture();
         while let Some(message) = self.checkpoint.poll_message() {
             self.out.push(ServiceOutput::Send(message));

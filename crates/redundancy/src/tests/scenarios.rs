@@ -333,8 +333,15 @@ fn a_standalone_node_leads_at_once_and_ignores_a_peer() {
     assert_eq!(pair.actives(), [A]);
     let command = pair.command(A, Command::SetRole(Role::Secondary));
     pair.run(10);
-    let note = "Setting will be activated on next reload.";
-    assert_eq!(pair.result(A, command), Some(Ok(note.to_owned())));
+    let Some(Ok(note)) = pair.result(A, command) else {
+        panic!("refused")
+    };
+    let (pending, clash) = note.split_once('\n').expect("two lines");
+    assert_eq!(pending, "Setting will be activated on next reload.");
+    assert!(
+        clash.starts_with("Warning: the other supervisor has the role secondary too."),
+        "{clash}"
+    );
     let status = pair.core(A).status(pair.now);
     assert_eq!(status.administrative_role, Role::Secondary);
     assert_eq!(status.operational_role, Role::Primary);

@@ -106,3 +106,30 @@ fn prompts_of_both_nodes_follow_a_takeover_and_a_new_name() {
     pair.advance(Duration::from_secs(2));
     assert_eq!(pair.take_shell(0), prompt("gate(standby)# "));
 }
+
+#[test]
+fn the_systems_uptime_survives_a_takeover_and_the_actives_does_not() {
+    let mut pair = led();
+    for node in [0, 1] {
+        pair.wall_clock(node, 1_526_698_341);
+    }
+    pair.advance(Duration::from_secs(60));
+    pair.die(0, true);
+    // The survivor starts anew as far as its own shell is concerned.
+    pair.restart(1, model::ServiceName::Vshd);
+    pair.wall_clock(1, 1_526_698_401);
+    pair.posture(1, Activity::Active(epoch(2)), false);
+    pair.open_shell(1);
+    pair.advance(Duration::from_secs(5));
+    let (text, ..) = shell(&mut pair, 1, "show system uptime");
+    let line = |label: &str, value: &str| {
+        let line = text.lines().find(|line| line.starts_with(label));
+        assert!(
+            line.is_some_and(|line| line.ends_with(value)),
+            "{label} {value}: {text}"
+        );
+    };
+    line("System start time:", "Sat May 19 02:52:21 2018");
+    line("System uptime:", "1 minutes, 5 seconds");
+    line("Active supervisor uptime:", "0 minutes, 5 seconds");
+}

@@ -206,6 +206,12 @@ impl Pair {
         self.begin(node, service);
     }
 
+    pub(super) fn wall_clock(&mut self, node: usize, unix_s: u64) {
+        let input = ServiceInput::WallClock { unix_s };
+        self.input(node, ServiceName::Vshd, input);
+        self.run();
+    }
+
     /// The System Manager tells `pss` that its node has lost a conflict.
     pub(super) fn archive(&mut self, node: usize) {
         let input = ServiceInput::Archive {

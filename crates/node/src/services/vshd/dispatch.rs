@@ -61,6 +61,8 @@ pub(super) struct Known<'a> {
     pub(super) slot: Option<Slot>,
     pub(super) running: &'a str,
     pub(super) archives: &'a Archives,
+    /// Age of the system, if it is known; else this node stands for it.
+    pub(super) system_s: Option<u64>,
 }
 
 fn fetch<const N: usize>(fetches: [Fetch; N]) -> Plan {
@@ -201,7 +203,8 @@ fn plan_show(show: Show, known: &Known<'_>) -> Plan {
 }
 
 fn uptime(known: &Known<'_>) -> Uptime {
-    let system_s = known.now.since(known.facts.started).as_secs();
+    let own_s = known.now.since(known.facts.started).as_secs();
+    let system_s = known.system_s.unwrap_or(own_s);
     Uptime {
         start_time: wall::ctime(known.unix_s.saturating_sub(system_s)),
         system_s,
@@ -247,6 +250,9 @@ pub(super) fn finish(pending: &Pending, prompt_columns: usize, known: &Known<'_>
             })
         }
         (Command::ReloadModule(module), replies) => reload_module(*module, replies),
+        (Command::SetRole(_), [Reply::Manager(supervision::Answer::Noted(note)), _]) => {
+            Outcome::Answer(Answer::Message { text: note.clone() })
+        }
         (
             Command::SetRole(_),
             [
