@@ -436,3 +436,43 @@ fn quiesce_is_applied_when_the_standby_has_everything() {
     assert_eq!(pair.a.sync.acked, Lsn(2));
     assert_eq!(pair.b.text(FLOWS, "f").as_deref(), Some("last words"));
 }
+
+#[test]
+fn a_standby_whose_content_differs_pulls_a_whole_copy_when_it_is_told_to() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.a
+        .commit(vec![put(CONFIG, "zone", "web")], Acknowledgement::Local);
+    pair.assert_equal();
+    let bulks = pair.b.store.counters().bulks;
+    // Damage that no checksum of the disk shows, at an equal position.
+    let key = b"zone".to_vec();
+    pair.b
+        .store
+        .content
+        .put(CONFIG, key, b"damaged".to_vec().into());
+    pair.b.feed(Input::Resync { whole: false });
+    pair.pass(100);
+    assert_eq!(pair.b.store.counters().bulks, bulks, "the histories agree");
+    assert_ne!(
+        pair.a.store.pairs(CONFIG),
+        pair.b.store.pairs(CONFIG),
+        "to ask again does not mend it"
+    );
+    pair.b.feed(Input::Resync { whole: true });
+    assert!(!pair.b.sync.bulk_done, "not in step until it is mended");
+    pair.pass(100);
+    assert_eq!(pair.b.store.counters().bulks, bulks + 1);
+    pair.assert_equal();
+}
+
+#[test]
+fn an_active_does_not_synchronise_afresh() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.assert_equal();
+    pair.a.feed(Input::Resync { whole: true });
+    pair.a
+        .commit(vec![put(CONFIG, "zone", "web")], Acknowledgement::Local);
+    pair.assert_equal();
+}
