@@ -140,6 +140,9 @@ pub(crate) fn actions(scope: &Scope, site: &Site, into: &mut Vec<Action>) {
         return;
     }
     into.push(Action::Tick);
+    if site.busy {
+        return;
+    }
     let budget = &site.budget;
     let spent = site.at_once >= scope.at_once;
     let budget = &if spent { Budget::default() } else { *budget };
@@ -241,6 +244,7 @@ impl Site {
         } else if action == Action::Tick && site.is_good() {
             site.at_once = 0;
         }
+        site.busy = action != Action::Tick;
         site.undone = matches!(
             action,
             Action::Cut(_)

@@ -169,6 +169,8 @@ pub(crate) fn event_of(core: &Core, now: Time, input: &Input, heard: Time) -> Op
             ControlMessage::TakenOver { .. } => "taken over, higher epoch",
             ControlMessage::Reset { .. } => "reset ordered",
             ControlMessage::Timing { .. } => "timing",
+            // The node's own business, beside the core.
+            ControlMessage::Trust(_) => return None,
             ControlMessage::Reload => "told to reload",
             ControlMessage::ConflictPolicy(_) => "conflict policy",
         },
@@ -194,6 +196,7 @@ pub(crate) fn event_of(core: &Core, now: Time, input: &Input, heard: Time) -> Op
         }
         Input::Vems(_) => "VEM connects",
         Input::Down(_) => "pss is down",
+        Input::PeerPinned { .. } | Input::PeerUnpinned => return None,
         Input::Canary { .. } => "canary",
         Input::Command { kind, .. } => match kind {
             Command::Switchover => "switchover",

@@ -154,6 +154,8 @@ pub struct Site {
     pub budget: Budget,
     /// Things that have happened since the pair was last healthy.
     pub(crate) at_once: u8,
+    /// Something has happened at this instant: the next thing happens at another.
+    pub(crate) busy: bool,
     /// What happened last is undone by healing: the future is that of the state before.
     pub(crate) undone: bool,
     /// The rule that was broken on the way here.
@@ -288,6 +290,7 @@ impl Site {
             forked: false,
             budget,
             at_once: 0,
+            busy: false,
             undone: false,
             broken: None,
             queue: VecDeque::new(),
@@ -438,6 +441,7 @@ impl Site {
             self.connection,
             self.forked,
             self.at_once,
+            self.busy,
             &self.budget,
             broken,
         );

@@ -9,6 +9,7 @@
 //! | `soak` | hours of faults under traffic, the invariants checked from outside | only under the target folder |
 //! | `fuzz …` | builds with coverage counters, gives decoders what they do not expect | only under the target folder |
 //! | `model-check …` | builds release and checks the redundancy protocol as a model | nothing |
+//! | `mutants` | breaks the product on purpose; a named check must find each | only under the target folder |
 //! | `fix` | formats and applies the linter's suggestions | the sources |
 //!
 //! `fix` is the only verb that changes a file of the clone.
@@ -16,6 +17,7 @@
 mod checks;
 mod demo;
 mod fuzz;
+mod mutants;
 mod packages;
 mod process;
 mod progress;
@@ -62,6 +64,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Breaks the product on purpose, one rule at a time; a named check must find each.
+    Mutants(mutants::Options),
     /// Builds release and runs the simulation with the words that follow.
     #[command(disable_help_flag = true)]
     Sim {
@@ -105,6 +109,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             workspace.build_release(&["model-check"])?;
             workspace.hand_over("model-check", &words)
         }
+        Verb::Mutants(options) => mutants::run(&workspace, &options),
         Verb::Sim { words } => {
             workspace.build_release(&["sim"])?;
             workspace.hand_over("sim", &words)

@@ -1,6 +1,6 @@
 //! Where the clone and its target folder are, and how cargo is called in them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -77,6 +77,11 @@ impl Workspace {
     /// Where the release binaries are.
     pub(crate) fn release_folder(&self) -> PathBuf {
         self.target.join("release")
+    }
+
+    /// The clone.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where this command keeps its logs.

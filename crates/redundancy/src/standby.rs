@@ -307,6 +307,9 @@ impl Standby {
             }
             State::Resetting => {
                 if content.incarnation == self.epoch.incarnation {
+                    // It may have taken back its leave and committed alone, unheard (T1).
+                    self.grant_stands &= content.grant;
+                    self.active_lsn = self.active_lsn.max(content.lsn);
                     self.ended.get_or_insert(Ended::Gasped);
                 }
             }
