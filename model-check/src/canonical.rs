@@ -22,9 +22,10 @@ const GAP_MAX: u64 = 4;
 /// A second in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// Age from which on a time is old where no shorter horizon is known: above every wait of the
-/// core but the window of pair restarts.
-const HORIZON: u64 = 16 * SECOND;
+/// Age from which on a time is old where no other horizon is known: above every wait of the core
+/// but that of a boot without a peer, the window of pair restarts, and waits that are kept as
+/// deadlines.
+const HORIZON: u64 = 6 * SECOND;
 
 /// Values that are renamed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +81,7 @@ fn rule(owner: &str, field: &str) -> Rule {
         | ("Standby", "isolated" | "probe" | "in_sync")
         | ("Leave", "behind_since" | "sent")
         | ("Pause", "resumed") => Rule::Age(5),
+        ("Booting", "lonely_since") => Rule::Age(16),
         ("Active", "since") | ("Peer", "echo" | "hello_at") => Rule::Age(6),
         ("Booting", "since") | ("Writes", "pending_since") => Rule::Age(6),
         ("NodeRecord", "pair_restarts") => Rule::Age(0),

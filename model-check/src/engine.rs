@@ -35,8 +35,10 @@ impl Site {
             }
         }
         if self.is_good() {
+            // What is over leaves no trace.
             for node in &mut self.nodes {
                 node.resets = 0;
+                node.tally = Tally::default();
             }
         }
     }

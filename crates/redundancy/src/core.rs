@@ -414,12 +414,15 @@ impl Core {
                 Phase::Resetting(resetting)
             }
             Step::Reset { reason, loss } => {
+                // A grant that stands outlives its giver: the standby is to act on it.
+                let (_, grant) = self.led();
+                let ctx = &mut self.ctx;
                 if loss != Loss::None {
                     // Somebody else leads: this node's history is not the newest any more.
                     ctx.record.alone = false;
                     ctx.record.paired = true;
                 }
-                let mut resetting = Resetting::enter(now, ctx, reason, None, false);
+                let mut resetting = Resetting::enter(now, ctx, reason, None, grant);
                 if let Loss::Forked(rival) = loss {
                     resetting.archive(now, ctx, rival);
                 }
