@@ -32,7 +32,7 @@ pub(crate) struct Changes {
     pub(crate) prompt: Option<String>,
     /// The gateway has closed the session.
     pub(crate) closed: bool,
-    /// Interrupts the editing of a line; set only while one is edited.
+    /// Interrupts the editing of a line, once; set only while the editor takes interrupts.
     pub(crate) interrupt: Option<fn()>,
 }
 
@@ -41,9 +41,14 @@ impl Changes {
         // Held while interrupting: the editor does not end meanwhile.
         let mut changes = lock(changes);
         change(&mut changes);
-        if let Some(interrupt) = changes.interrupt {
+        if let Some(interrupt) = changes.interrupt.take() {
             interrupt();
         }
+    }
+
+    /// Whether something has changed that was not looked at yet.
+    pub(crate) const fn pending(&self) -> bool {
+        self.closed || self.prompt.is_some()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A session on a terminal: history, completion by TAB, help by `?`, log lines above the prompt.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
-use rustyline::validate::Validator;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
     Cmd, CompletionType, ConditionalEventHandler, Config, Context, Editor, Event, EventContext,
     EventHandler, ExternalPrinter, Helper, KeyEvent, RepeatCount,
@@ -27,11 +28,19 @@ struct Assist {
     connection: Arc<Mutex<Connection>>,
     /// As it stands; the editor throws it away when it is interrupted.
     line: Line,
+    window: Window,
 }
 
 impl Helper for Assist {}
 impl Highlighter for Assist {}
-impl Validator for Assist {}
+
+impl Validator for Assist {
+    /// Any line will do; asked when one is entered, this is how the editor tells.
+    fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.window.end();
+        Ok(ValidationResult::Valid(None))
+    }
+}
 
 impl Hinter for Assist {
     type Hint = String;
@@ -39,6 +48,7 @@ impl Hinter for Assist {
     /// Hints at nothing: it is how the editor tells of every change of the line.
     fn hint(&self, line: &str, position: usize, _context: &Context<'_>) -> Option<String> {
         *lock(&self.line) = (line.to_owned(), position);
+        self.window.refreshed();
         None
     }
 }
@@ -84,30 +94,60 @@ impl QuestionMark {
     }
 }
 
-/// Makes the editor give up the line. It handles this signal as long as it lives; so the signal is
-/// sent only while a line is edited.
+/// When the editor may be interrupted, and by what.
+///
+/// It takes the signal as an interrupt only while it edits: before and after, the signal would end
+/// this program. So the first refresh of the line allows it, and whatever ends the line forbids it
+/// first; whoever interrupts holds the lock meanwhile.
+#[derive(Clone)]
+struct Window {
+    changes: Arc<Mutex<Changes>>,
+    open: Arc<AtomicBool>,
+}
+
+impl Window {
+    /// A line is begun.
+    fn begin(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+
+    /// The editor edits. What has changed since it began interrupts it at once.
+    fn refreshed(&self) {
+        let mut changes = lock(&self.changes);
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
+        if changes.pending() {
+            self.open.store(false, Ordering::SeqCst);
+            changes.interrupt = None;
+            interrupt();
+        } else {
+            changes.interrupt = Some(interrupt);
+        }
+    }
+
+    /// The line ends.
+    fn end(&self) {
+        let mut changes = lock(&self.changes);
+        self.open.store(false, Ordering::SeqCst);
+        changes.interrupt = None;
+    }
+}
+
+/// Makes the editor give up the line.
 fn interrupt() {
     // It cannot fail for our own process.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
 }
 
-/// Edits one line; `interrupt` may end it.
-fn edit(
-    editor: &mut Editor<Assist, MemHistory>,
-    changes: &Mutex<Changes>,
-    prompt: &str,
-    begun: (&str, &str),
-) -> Result<String, ReadlineError> {
-    {
-        let mut changes = lock(changes);
-        if changes.closed || changes.prompt.is_some() {
-            return Err(ReadlineError::Interrupted);
-        }
-        changes.interrupt = Some(interrupt);
+/// A key that may end the line without the validator being asked: Ctrl-C, Ctrl-D.
+struct Ends(Window);
+
+impl ConditionalEventHandler for Ends {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
+        self.0.end();
+        None
     }
-    let line = editor.readline_with_initial(prompt, begun);
-    lock(changes).interrupt = None;
-    line
 }
 
 /// Runs the session until it ends; true, for an operator has seen what failed.
@@ -134,9 +174,20 @@ pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
     let changes = connection.changes();
     let connection = Arc::new(Mutex::new(connection));
     let typed = Line::default();
+    let window = Window {
+        changes: Arc::clone(&changes),
+        open: Arc::default(),
+    };
+    for key in ['C', 'D'] {
+        editor.bind_sequence(
+            KeyEvent::ctrl(key),
+            EventHandler::Conditional(Box::new(Ends(window.clone()))),
+        );
+    }
     editor.set_helper(Some(Assist {
         connection: Arc::clone(&connection),
         line: Arc::clone(&typed),
+        window: window.clone(),
     }));
     let mut turn = lock(&connection).turn(|text| print!("{text}"))?;
     let mut begun = (String::new(), String::new());
@@ -147,7 +198,9 @@ pub(crate) fn run(connection: Connection) -> anyhow::Result<bool> {
             Turn::Bye => return Ok(true),
         };
         *lock(&typed) = (begun.0.clone() + &begun.1, begun.0.len());
-        let edited = edit(&mut editor, &changes, &prompt, (&begun.0, &begun.1));
+        window.begin();
+        let edited = editor.readline_with_initial(&prompt, (&begun.0, &begun.1));
+        window.end();
         let line = match edited {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {

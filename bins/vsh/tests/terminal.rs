@@ -213,3 +213,64 @@ fn an_operator_at_the_keyboard() {
     assert_eq!(status.code(), Some(0));
     let _ = std::fs::remove_file(&socket);
 }
+
+/// The gateway loses its lead and restarts: the prompt changes, and at once the session ends.
+#[test]
+fn a_session_that_the_gateway_closes_ends_at_once() {
+    let socket = std::env::temp_dir().join(format!("vsh-{}-closed.sock", std::process::id()));
+    for apart_ms in [0, 0, 0, 1, 50] {
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).expect("the temporary folder takes a socket");
+        let mut terminal = Terminal::start(&socket);
+        let (mut stream, _) = listener.accept().expect("vsh connects");
+        let mut send = |message: &ToShell| {
+            stream
+                .write_all(&encode(Channel::Console, message))
+                .expect("vsh reads");
+        };
+        send(&ToShell::Prompt {
+            prompt: "vsg# ".to_owned(),
+            failed: false,
+        });
+        terminal.wait_for("vsg# ");
+        send(&ToShell::NewPrompt("vsg(standby)# ".to_owned()));
+        std::thread::sleep(Duration::from_millis(apart_ms));
+        drop(stream);
+        terminal.wait_for("the gateway closed the session");
+        let end = Instant::now() + DEADLINE;
+        let status = loop {
+            match terminal.child.try_wait().expect("it is our child") {
+                Some(status) => break status,
+                None if Instant::now() > end => panic!("vsh does not end"),
+                None => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(status.code(), Some(2), "{apart_ms} ms apart");
+    }
+    let _ = std::fs::remove_file(&socket);
+}
+
+/// What was asked when the gateway died may or may not have been done.
+#[test]
+fn a_line_that_the_gateway_dies_under_is_named() {
+    let socket = std::env::temp_dir().join(format!("vsh-{}-dies.sock", std::process::id()));
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).expect("the temporary folder takes a socket");
+    let mut terminal = Terminal::start(&socket);
+    let (mut stream, _) = listener.accept().expect("vsh connects");
+    let prompt = ToShell::Prompt {
+        prompt: "vsg(config)# ".to_owned(),
+        failed: false,
+    };
+    stream
+        .write_all(&encode(Channel::Console, &prompt))
+        .expect("vsh reads");
+    terminal.wait_for("vsg(config)# ");
+    terminal.press("hostname gate\r");
+    let mut bytes = [0; 256];
+    assert!(stream.read(&mut bytes).expect("a line") > 0);
+    drop(stream);
+    terminal.wait_for("while `hostname gate` was running");
+    terminal.wait_for("not known whether it did");
+    let _ = std::fs::remove_file(&socket);
+}
