@@ -1,7 +1,7 @@
 //! Who we are, and whom we trust.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -50,21 +50,30 @@ pub(crate) fn pins(state_dir: &Path) -> Result<Vec<NodeKey>> {
 
 /// Adds gateways to the pinned ones.
 pub(crate) fn pin(state_dir: &Path, gateways: &[NodeKey]) -> Result<()> {
-    fs::create_dir_all(state_dir).with_context(|| format!("{}", state_dir.display()))?;
     let mut keys = pins(state_dir)?;
-    keys.extend(
-        gateways
-            .iter()
-            .filter(|gateway| !keys.contains(gateway))
-            .copied()
-            .collect::<Vec<_>>(),
-    );
-    keys.dedup();
+    for gateway in gateways {
+        if !keys.contains(gateway) {
+            keys.push(*gateway);
+        }
+    }
+    replace(state_dir, &keys)
+}
+
+/// Makes these the pinned gateways, durably.
+pub(crate) fn replace(state_dir: &Path, gateways: &[NodeKey]) -> Result<()> {
+    fs::create_dir_all(state_dir).with_context(|| format!("{}", state_dir.display()))?;
     let file = PinsFile {
-        gateways: keys.iter().map(ToString::to_string).collect(),
+        gateways: gateways.iter().map(ToString::to_string).collect(),
     };
     let path = state_dir.join(PINS_FILE);
     let fresh = state_dir.join("pins.toml.new");
-    fs::write(&fresh, toml::to_string(&file)?).with_context(|| format!("{}", fresh.display()))?;
-    fs::rename(&fresh, &path).with_context(|| format!("{}", path.display()))
+    let write = || -> std::io::Result<()> {
+        let text = toml::to_string(&file).map_err(std::io::Error::other)?;
+        let mut written = File::create(&fresh)?;
+        written.write_all(text.as_bytes())?;
+        written.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(state_dir)?.sync_all()
+    };
+    write().with_context(|| format!("{}", path.display()))
 }

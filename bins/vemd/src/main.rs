@@ -1,6 +1,7 @@
 //! The host agent: guards the ports of a host's VMs, and asks the active gateway what may pass.
 
 mod datapath;
+mod enrolment;
 mod epochs;
 mod gateways;
 mod guardian;
@@ -14,6 +15,7 @@ mod show;
 mod tap;
 mod worker;
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use model::NodeKey;
+use wire::pairing::Code;
 
 use crate::settings::Settings;
 
@@ -50,6 +53,15 @@ enum Verb {
         /// Fingerprint (`SHA256:…`); may be repeated.
         #[arg(long = "gateway", required = true)]
         gateways: Vec<NodeKey>,
+    },
+    /// Pairs with the gateways by a code that one of them printed (`vem enroll` there).
+    Enroll {
+        /// Address of the node, and its port if it is not the usual one.
+        #[arg(long, value_name = "ADDRESS", value_parser = enrolment::node_address)]
+        node: SocketAddr,
+        /// The code.
+        #[arg(value_parser = enrolment::code)]
+        code: Code,
     },
     /// Shows flows, ports, counters or the state of the agent.
     Show {
@@ -110,6 +122,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<()> {
             Ok(())
         }
         Some(Verb::Pin { gateways }) => keys::pin(&settings.state_dir, gateways).context("pinning"),
+        Some(Verb::Enroll { node, code }) => enrolment::run(settings, *node, code),
         Some(Verb::Show { topic, json }) => show::run(settings, *topic, *json),
         Some(Verb::Worker { pool, taps }) => worker::run(&arguments.config, *pool, taps),
     }

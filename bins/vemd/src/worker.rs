@@ -19,9 +19,9 @@ use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use model::Time;
+use model::{NodeKey, Time};
 use runtime::stream::MessageSender;
-use runtime::tls::{Pins, TlsEndpoint};
+use runtime::tls::TlsEndpoint;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +32,7 @@ use wire::vem::{Fenced, FromVem, PROTOCOL};
 use self::events::{Ready, Sources};
 use crate::datapath::{Datapath, PortDevice};
 use crate::epochs::EpochFile;
-use crate::gateways::{FromGateway, MESSAGES_MAX, keep_connected};
+use crate::gateways::{FromGateway, MESSAGES_MAX, Trusted, keep_connected};
 use crate::guardian::ifindex;
 use crate::journal::Journal;
 use crate::pool::Pool;
@@ -63,6 +63,8 @@ struct Worker {
     senders: Vec<Option<MessageSender<FromVem>>>,
     epochs: blocking::Sender<Fenced>,
     persisted: Option<mpsc::Receiver<EpochWritten>>,
+    trusted: Trusted,
+    pin_writer: blocking::Sender<PinJob>,
     held_since: status::Latencies,
     /// An operator has ordered it.
     restarts: bool,
@@ -127,6 +129,31 @@ fn start_epoch_thread(
     Ok((epochs, persisted))
 }
 
+/// Gateways to trust from now on, and who is to hear of it.
+struct PinJob {
+    keys: Vec<NodeKey>,
+    answer: MessageSender<FromVem>,
+}
+
+/// Writes pins, so that packets need not wait for the disk. A write that fails is not confirmed:
+/// the gateway keeps its old identity, and the operator sees why.
+fn start_pin_thread(trusted: Trusted) -> Result<blocking::Sender<PinJob>> {
+    let (sender, jobs) = blocking::channel::<PinJob>();
+    let write = move || {
+        while let Ok(PinJob { keys, answer }) = jobs.recv() {
+            if trusted.replace(&keys).is_ok() {
+                // A connection that has ended meanwhile is told again when it is back.
+                let _ = answer.send(&FromVem::GatewaysPinned { keys });
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("pins".to_owned())
+        .spawn(write)
+        .context("thread")?;
+    Ok(sender)
+}
+
 fn watch(sources: Sources) -> Result<AsyncFd<Sources>> {
     #[allow(
         unsafe_code,
@@ -186,6 +213,8 @@ impl Worker {
         let (pool, left) = Pool::open(pool)?;
         let sources = Sources::open(&taps, datapath.reports().as_raw_fd())?;
         let (epochs, persisted) = start_epoch_thread(file)?;
+        let trusted = Trusted::load(&settings.state_dir)?;
+        let pin_writer = start_pin_thread(trusted.clone())?;
         let senders = settings.gateways.iter().map(|_| None).collect();
         journal.line(&format!(
             "worker {} started: {} ports, {} packets left by the one before, {}",
@@ -213,6 +242,8 @@ impl Worker {
             senders,
             epochs,
             persisted: Some(persisted),
+            trusted,
+            pin_writer,
             journal,
         };
         for packet in left {
@@ -269,14 +300,14 @@ impl Worker {
 
     fn dial(&self, to_worker: &mpsc::Sender<FromGateway>) -> Result<()> {
         let identity = crate::keys::identity(&self.settings.state_dir)?;
-        let pins = crate::keys::pins(&self.settings.state_dir)?;
-        let endpoint = TlsEndpoint::new(&identity, Pins::new(pins), PROTOCOL)?;
+        let endpoint = TlsEndpoint::new(&identity, self.trusted.pins(), PROTOCOL)?;
         for (gateway, number) in self.settings.gateways.iter().zip(0..) {
-            let (endpoint, to_worker) = (endpoint.clone(), to_worker.clone());
+            let with = (endpoint.clone(), self.trusted.clone());
+            let to_worker = to_worker.clone();
             tokio::spawn(keep_connected(
                 GatewayId(number),
                 gateway.address,
-                endpoint,
+                with,
                 to_worker,
             ));
         }

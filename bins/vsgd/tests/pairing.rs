@@ -4,6 +4,18 @@
 
 mod nodes;
 
+use model::NodeKey;
+use runtime::identity::Identity;
+use runtime::pairing::{PairingError, prove};
+use runtime::stream::{MessageReceiver, MessageSender, framed};
+use runtime::tls::{Pins, TlsEndpoint};
+use tokio::io::ReadHalf;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+use wire::Channel;
+use wire::pairing::{Code, Introduction};
+use wire::vem::{FromVem, ToVem};
+
 use nodes::{Node, eventually, network};
 
 const STABLE: &str = "%MODULE-5-STANDBY_SUP_OK: Supervisor ";
@@ -174,4 +186,152 @@ fn unpaired_the_active_goes_on_and_the_other_waits_and_may_be_replaced() {
     one.wait_for(STABLE, 1);
     assert_eq!(one.said(LEADS), 1, "it led all the time");
     assert_eq!(one.said("%REDUNDANCY-2-RESET"), 0);
+}
+
+/// A host agent as far as pairing and trust go.
+struct Host {
+    identity: Identity,
+}
+
+impl Host {
+    async fn enroll(&self, at: &str, code: &str) -> Result<Vec<NodeKey>, PairingError> {
+        let endpoint = TlsEndpoint::of_strangers(&self.identity, wire::pairing::PROTOCOL);
+        let address = format!("{at}:{}", wire::pairing::DEFAULT_PORT);
+        let address = address.parse().expect("an address");
+        let connection = endpoint
+            .expect("an endpoint")
+            .connect(None, address)
+            .await?;
+        let introduction = Introduction::Vem { host: "h1".into() };
+        let code = Code::parse(code).expect("a code");
+        let own = self.identity.fingerprint();
+        let mut node = prove(connection, own, introduction, &code).await?;
+        node.agree(None).await?;
+        node.tell_pinned().await?;
+        node.await_pinned().await?;
+        let Introduction::Node(there) = &node.introduction else {
+            panic!("a node");
+        };
+        Ok([node.key].into_iter().chain(there.other).collect())
+    }
+
+    /// Connects as a host agent and says hello; `None` if it is not let in.
+    async fn connect(&self, to: &Node, pins: &[NodeKey]) -> Option<Vem> {
+        let pins = Pins::new(pins.iter().copied());
+        let endpoint = TlsEndpoint::new(&self.identity, pins, wire::vem::PROTOCOL);
+        let address = format!("{}.3{}:7003", to.network, to.own);
+        let address = address.parse().expect("an address");
+        let peer = endpoint.expect("an endpoint").connect(None, address).await;
+        let (sender, mut receiver) = framed::<_, ToVem, FromVem>(peer.ok()?.stream, Channel::Vem);
+        let hello = FromVem::Hello {
+            host: "h1".to_owned(),
+            fenced: wire::vem::Fenced::default(),
+            ports: Vec::new(),
+        };
+        sender.send(&hello).ok()?;
+        let first = tokio::time::timeout(nodes::PATIENCE, receiver.next()).await;
+        // A server that refuses our certificate says so after the handshake.
+        let first = first.expect("an answer in time").ok()??;
+        Some(Vem {
+            sender,
+            receiver,
+            first: Some(first),
+        })
+    }
+}
+
+struct Vem {
+    sender: MessageSender<FromVem>,
+    receiver: MessageReceiver<ReadHalf<TlsStream<TcpStream>>, ToVem>,
+    first: Option<ToVem>,
+}
+
+impl Vem {
+    /// Accepts claims and confirms gateways until it is told to trust `wanted`; false if the
+    /// connection ends before.
+    async fn told(&mut self, wanted: &[NodeKey]) -> bool {
+        loop {
+            let message = match self.first.take() {
+                Some(message) => message,
+                None => {
+                    let next = tokio::time::timeout(nodes::PATIENCE, self.receiver.next());
+                    match next.await.expect("a message in time") {
+                        Ok(Some(message)) => message,
+                        Ok(None) | Err(_) => return false,
+                    }
+                }
+            };
+            match message {
+                ToVem::Claim { epoch, .. } => {
+                    let _ = self.sender.send(&FromVem::ClaimAccepted { epoch });
+                }
+                ToVem::Gateways { keys, .. } => {
+                    let found =
+                        keys.len() == wanted.len() && wanted.iter().all(|k| keys.contains(k));
+                    let _ = self.sender.send(&FromVem::GatewaysPinned { keys });
+                    if found {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_enrolled_at_the_active_is_trusted_by_both_nodes_until_it_is_removed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    one.wait_for(LEADS, 0);
+    two.start();
+    pair(&one, &two);
+    one.wait_for(STABLE, 0);
+    let identity = Identity::create(&folder.path().join("host.key")).expect("an identity");
+    let (host, runtime) = (Host { identity }, runtime());
+    let key = host.identity.fingerprint();
+
+    let refused = two.say(&["vem enroll"]);
+    assert!(refused.failed, "{refused:?}");
+    let at = format!("{}.31", one.network);
+    let code = one.code("vem enroll");
+    let joined = two.say(&[&format!("redundancy join {at} {code}")]);
+    assert!(joined.failed, "a paired node does not join: {joined:?}");
+    let wrong = runtime.block_on(host.enroll(&at, "AAA-AAA-AAA"));
+    assert!(matches!(wrong, Err(PairingError::NotProven)), "{wrong:?}");
+    let gateways = runtime.block_on(host.enroll(&at, &code)).expect("enrolled");
+    assert_eq!(gateways.len(), 2, "both nodes' identities");
+    let again = runtime.block_on(host.enroll(&at, &code));
+    assert!(again.is_err(), "a code is used once");
+    for node in [&one, &two] {
+        eventually("trusted there", || {
+            let identity = node.shows("redundancy identity");
+            identity["identity"]["vems"] == serde_json::json!([key.to_string()])
+        });
+    }
+    let mut vem = runtime
+        .block_on(host.connect(&one, &gateways))
+        .expect("let in");
+    assert!(runtime.block_on(vem.told(&gateways)), "told whom to trust");
+
+    let said = one.done(&["vem remove 3", "y"]);
+    assert!(!said.contains('%'), "{said}");
+    assert!(!runtime.block_on(vem.told(&[])), "cut off");
+    for node in [&one, &two] {
+        eventually("not trusted any more", || {
+            let identity = node.shows("redundancy identity");
+            identity["identity"]["vems"] == serde_json::json!([])
+        });
+        assert!(runtime.block_on(host.connect(node, &gateways)).is_none());
+    }
+    let modules = one.done(&["show module"]);
+    assert!(!modules.contains("Virtual Ethernet"), "{modules}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }

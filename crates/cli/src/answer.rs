@@ -68,6 +68,16 @@ pub fn reload_module_question(module: model::ModuleNumber) -> String {
 pub fn reload_module_notice(module: model::ModuleNumber) -> String {
     format!("reloading module {} ...", module.0)
 }
+/// Printed before [`remove_vem_question`].
+pub const REMOVE_VEM_WARNING: &str = "The host agent will not be trusted any more. Its established \
+     connections go on; new ones follow the fail mode of their port.";
+
+/// Asked by `vem remove N`; the default is no.
+#[must_use]
+pub fn remove_vem_question(module: model::ModuleNumber) -> String {
+    format!("Remove module {}? (y/n)?  [n] ", module.0)
+}
+
 /// Printed before [`UNPAIR_QUESTION`].
 pub const UNPAIR_WARNING: &str = "The other supervisor will not be trusted any more, nor trust this \
      one. The active goes on alone; the standby stops and waits.";

@@ -70,6 +70,8 @@ pub enum PairingCommand {
     Unpair,
     /// `vem enroll`: a one-time code for a host agent.
     EnrollVem,
+    /// `vem remove N`: asks first.
+    RemoveVem(ModuleNumber),
 }
 
 /// A one-time code as it was typed; shown nowhere.

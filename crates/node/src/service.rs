@@ -15,7 +15,7 @@ use model::{Epoch, NodeKey, ServiceName, Time};
 use serde::{Deserialize, Serialize};
 use wire::broker::Message;
 use wire::console::{FromShell, ToShell};
-use wire::supervision::{Answer, FromService, Posture};
+use wire::supervision::{Answer, FromService, Posture, Trust};
 use wire::vem::{FromVem, ToVem};
 
 /// A service of a node.
@@ -109,6 +109,8 @@ pub enum ServiceInput {
         /// What.
         event: ShellEvent,
     },
+    /// Whom to trust from now on (`vem_mgr` only).
+    Trust(Trust),
 }
 
 /// What happens to a host agent's connection.

@@ -278,6 +278,16 @@ impl Supervisor {
                     self.tell_redundancy(now, redundancy::Input::Canary { finished });
                 }
             }
+            FromService::Gateways { keys, pending } => {
+                if service == ServiceName::VemMgr {
+                    self.trust.vems_told(now, &keys, pending);
+                }
+            }
+            FromService::RemoveVem { key } => {
+                if service == ServiceName::VemMgr {
+                    self.trust.remove_vem(key);
+                }
+            }
             FromService::AskAlone { question } => {
                 if service == ServiceName::Pss {
                     self.tell_redundancy(now, redundancy::Input::AskAlone { question });

@@ -241,6 +241,8 @@ enum Then {
     ForgottenForPeer,
     /// The peer was forgotten because the operator wanted so; the peer confirmed it, or did not.
     Forgotten { asker: Asker, confirmed: bool },
+    /// A host agent is trusted no more.
+    VemRemoved,
     /// The peer's statement about host agents was taken over.
     VemsMerged { serial: u64 },
 }
@@ -369,6 +371,10 @@ impl Trust {
                 Then::Pinned { attempt, above } => self.pinned(attempt, above),
                 Then::ForgottenForPeer => self.forgotten_for_peer(),
                 Then::Forgotten { asker, confirmed } => self.forgotten(asker, confirmed),
+                Then::VemRemoved => {
+                    self.outputs.push_back(TrustOutput::Services);
+                    self.state_vems();
+                }
                 Then::VemsMerged { serial } => {
                     self.outputs.push_back(TrustOutput::Services);
                     self.send(TrustMessage::VemsPinned { serial });
@@ -412,6 +418,7 @@ impl Trust {
             peer: self.peer_keys(),
             dials: self.dials(),
             vems: self.vems.trusted(),
+            gateways: self.gateways(),
             identity: 0,
         }
     }
@@ -438,6 +445,23 @@ impl Trust {
     /// Checks the invariants that a value can show.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.codes.check()
+    }
+
+    /// What host agents are to trust: both nodes.
+    fn gateways(&self) -> Vec<NodeKey> {
+        let mut keys = self.peer_keys();
+        keys.push(self.own);
+        keys.sort();
+        keys
+    }
+
+    /// How far the host agents that obey this node are with what they are to trust.
+    pub(crate) fn vems_told(&mut self, _now: Time, _keys: &[NodeKey], _pending: u16) {}
+
+    /// An operator removed a host agent.
+    pub(crate) fn remove_vem(&mut self, key: NodeKey) {
+        self.vems.set(key, false);
+        self.persist(Then::VemRemoved);
     }
 
     fn peer_keys(&self) -> Vec<NodeKey> {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use model::{Epoch, Generation, Verdict};
+use model::{Epoch, Generation, NodeKey, Verdict};
 use serde::{Deserialize, Serialize};
 use wire::vem::{Fenced, FromVem};
 
@@ -17,6 +17,14 @@ pub enum Output {
         gateway: GatewayId,
         /// What.
         message: FromVem,
+    },
+    /// Trust these gateways and no others, durably, then answer the gateway with
+    /// [`FromVem::GatewaysPinned`].
+    Trust {
+        /// Who said so: the one that is obeyed.
+        gateway: GatewayId,
+        /// Their identities.
+        keys: Vec<NodeKey>,
     },
     /// Make this what the fence holds, durably, then say [`crate::Input::Persisted`]. A barrier if
     /// it raises the floor: no [`Output::Send`] follows until then. Packets do not wait for it.

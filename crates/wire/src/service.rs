@@ -125,6 +125,12 @@ pub enum ToVemMgr {
         /// Which VEM.
         module: ModuleNumber,
     },
+    /// From `vshd`: `vem remove`. Answered by [`FromVemMgr::Removed`], once the VEM is neither
+    /// trusted nor registered, or [`FromVemMgr::Refused`].
+    Remove {
+        /// Which VEM.
+        module: ModuleNumber,
+    },
 }
 
 /// Answers of `vem_mgr`.
@@ -136,6 +142,8 @@ pub enum FromVemMgr {
     Restarting,
     /// Refused, in words.
     Refused(String),
+    /// The VEM was removed.
+    Removed,
 }
 
 /// One VEM.

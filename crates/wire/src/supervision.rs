@@ -100,6 +100,8 @@ pub struct Trust {
     pub dials: bool,
     /// Host agents.
     pub vems: Vec<NodeKey>,
+    /// What host agents are to trust: the identities of both nodes.
+    pub gateways: Vec<NodeKey>,
     /// Counts this node's changes of its own identity file since it started.
     pub identity: u64,
 }
@@ -153,6 +155,19 @@ pub enum FromService {
     /// What the service's ports have counted since it last said so; sent only when something was,
     /// and at most [`PORTS_MAX`] ports.
     Traffic(Vec<PortTraffic>),
+    /// How far the host agents that obey this node are with [`Trust::gateways`] (`vem_mgr` only),
+    /// at each change.
+    Gateways {
+        /// What they were told.
+        keys: Vec<NodeKey>,
+        /// How many have not confirmed it.
+        pending: u16,
+    },
+    /// A host agent is not to be trusted any more (`vem_mgr` only): an operator removed it.
+    RemoveVem {
+        /// Its identity.
+        key: NodeKey,
+    },
 }
 
 /// Most ports of one process: a bulk port on each of four links is the most there is, with room.

@@ -3,7 +3,7 @@
 //! A VEM keeps one TLS connection to each node of the pair, active and standby alike, and obeys
 //! the one whose claim bears the highest epoch it has seen.
 
-use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, Verdict};
+use model::{Epoch, FlowAttributes, FlowKey, Generation, ModuleNumber, NodeKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// ALPN name of the connection: a VEM is the client, a node the server.
@@ -11,6 +11,9 @@ pub const PROTOCOL: &str = "twinwall-vem/1";
 
 /// Most items of a batched message; bounds one frame to well below the frame limit.
 pub const BATCH_MAX: usize = 256;
+
+/// Most identities of a pair's nodes: two, each twice while it is changed.
+pub const GATEWAY_KEYS_MAX: usize = 4;
 
 /// Longest name of a port, in bytes, so that a full batch fits one message of the broker. Whoever
 /// sends a longer one is cut off.
@@ -82,6 +85,11 @@ pub enum FromVem {
     /// By a claim of the other node, or a promise to it, the fence holds more: whoever acts under a
     /// lower epoch is refused from now on.
     Raised(Fenced),
+    /// Answers [`ToVem::Gateways`]: these are pinned, durably, and nobody else.
+    GatewaysPinned {
+        /// Echoed.
+        keys: Vec<NodeKey>,
+    },
 }
 
 /// What a VEM's fence holds, durably: it obeys nothing below the higher of both.
@@ -249,5 +257,13 @@ pub enum ToVem {
     Restart {
         /// The sender's epoch.
         epoch: Epoch,
+    },
+    /// The identities of the pair's nodes from now on: all that the VEM is to trust. Heeded from
+    /// the node that is obeyed only.
+    Gateways {
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// At most [`GATEWAY_KEYS_MAX`].
+        keys: Vec<NodeKey>,
     },
 }

@@ -147,6 +147,8 @@ impl World {
                 self.send(stream, 0, Payload::FromVem(message));
                 None
             }
+            // Nobody has identities here.
+            Output::Trust { .. } => None,
             Output::Persist(fenced) => {
                 let boot = self.hosts[host].boot;
                 let delay = self.random(MS / 2, 5 * MS);

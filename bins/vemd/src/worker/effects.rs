@@ -12,7 +12,7 @@ use vem::{
 };
 use wire::vem::Fenced;
 
-use super::Worker;
+use super::{PinJob, Worker};
 use crate::datapath::With;
 use crate::datapath::abi::{self, Operation, Outcome};
 use crate::packet;
@@ -101,6 +101,13 @@ impl Worker {
                 self.handle(Input::Walked { stale, next });
             }
             Output::Log(event) => self.journal.line(&event.to_string()),
+            Output::Trust { gateway, keys } => {
+                if let Some(Some(answer)) = self.senders.get(usize::from(gateway.0)) {
+                    let answer = answer.clone();
+                    // The thread ends with this process only.
+                    let _ = self.pin_writer.send(PinJob { keys, answer });
+                }
+            }
             Output::Restart => self.restarts = true,
         }
     }

@@ -177,7 +177,8 @@ async fn serve(peer: runtime::tls::Authenticated, shared: Arc<Mutex<Shared>>) {
                 let decisions = requests.iter().map(decide).collect();
                 let _ = sender.send(&ToVem::Decided { epoch, decisions });
             }
-            FromVem::ClaimAccepted { .. }
+            FromVem::GatewaysPinned { .. }
+            | FromVem::ClaimAccepted { .. }
             | FromVem::ClaimRefused { .. }
             | FromVem::Report { .. }
             | FromVem::Alive { .. }

@@ -85,7 +85,10 @@ pub(crate) async fn run<S: Service, E: Edge>(
         tokio::select! {
             biased;
             message = supervision.receive() => match message? {
-                Some(ToService::Trust(trust)) => edge.trust(&trust)?,
+                Some(ToService::Trust(trust)) => {
+                    edge.trust(&trust)?;
+                    inputs.push(ServiceInput::Trust(trust));
+                }
                 Some(message) => inputs.extend(supervised(message)),
                 None => return Ok(()),
             },

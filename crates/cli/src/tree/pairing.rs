@@ -1,5 +1,7 @@
 //! `redundancy pair`, `join`, `unpair`; `vem enroll`: whom this node trusts.
 
+use model::ModuleNumber;
+
 use super::{BadWord, Node, Token, Words, address, keyword, number};
 use crate::command::{Command, PairingCommand, TypedCode};
 
@@ -35,11 +37,19 @@ pub(super) fn redundancy() -> Node {
 }
 
 pub(super) fn vem() -> Node {
-    keyword("vem", "Host agents").administrator().then(
-        keyword("enroll", "Print a one-time code, to be typed on a host")
-            .active_only()
-            .ends(|_| Ok(Command::Pairing(PairingCommand::EnrollVem))),
-    )
+    keyword("vem", "Host agents")
+        .administrator()
+        .active_only()
+        .then_all([
+            keyword("enroll", "Print a one-time code, to be typed on a host")
+                .ends(|_| Ok(Command::Pairing(PairingCommand::EnrollVem))),
+            keyword("remove", "Trust a host agent no more, and free its number").then(
+                number("module", 3, 65_535, "Number of its module").ends(|words| {
+                    let module = ModuleNumber(words.number("module")?);
+                    Ok(Command::Pairing(PairingCommand::RemoveVem(module)))
+                }),
+            ),
+        ])
 }
 
 fn join(words: &Words) -> Result<Command, BadWord> {

@@ -438,6 +438,7 @@ impl Service for Cfgmgr {
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }
+            | ServiceInput::Trust(_)
             | ServiceInput::Stop
             | ServiceInput::WallClock { .. } => {}
         }

@@ -498,6 +498,7 @@ impl Service for PolicyEngine {
             | ServiceInput::PeerBroker(_)
             | ServiceInput::Shell { .. }
             | ServiceInput::Vem { .. }
+            | ServiceInput::Trust(_)
             | ServiceInput::Stop
             | ServiceInput::WallClock { .. } => {}
         }

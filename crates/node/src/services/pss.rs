@@ -144,7 +144,8 @@ impl Service for Pss {
             ServiceInput::WallClock { unix_s } => pss::Input::WallClock { unix_s },
             // Nothing to finish: what is written is written, what is not flushed is not
             // acknowledged.
-            ServiceInput::Stop
+            ServiceInput::Trust(_)
+            | ServiceInput::Stop
             | ServiceInput::Console(_)
             | ServiceInput::AskVotes { .. }
             | ServiceInput::Vem { .. }

@@ -22,11 +22,12 @@ mod claims;
 mod connections;
 mod inventory;
 mod relay;
+mod trusting;
 mod votes;
 
 use core::time::Duration;
 
-use model::{Epoch, Generation, ServiceName, Time};
+use model::{Epoch, Generation, NodeKey, ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
 use wire::service::{FromPolicyEngine, FromVemMgr, Module, ToPolicyEngine, ToVemMgr};
 use wire::supervision::{Activity, FromService, Posture, Tally, VemReport};
@@ -38,6 +39,7 @@ use crate::services::outbox::Outbox;
 use asking::Asking;
 use connections::{Connections, Greeting};
 use inventory::Inventory;
+use trusting::Removal;
 
 pub use asking::BATCHES_MAX;
 pub use connections::CONNECTIONS_MAX;
@@ -86,6 +88,10 @@ pub struct VemMgr {
     idled: (u64, u64),
     asked: u64,
     tally: Tally,
+    /// What host agents are to trust, and how far they were last said to be with it.
+    gateways: Vec<NodeKey>,
+    gateways_reported: Option<(Vec<NodeKey>, u16)>,
+    removals: Vec<Removal>,
     drain_until: Option<Time>,
     lost_reports: u64,
     lost_log_at: Time,
@@ -121,6 +127,9 @@ impl VemMgr {
             idled: (0, 0),
             asked: 0,
             tally: Tally::default(),
+            gateways: Vec::new(),
+            gateways_reported: None,
+            removals: Vec::new(),
             drain_until: None,
             lost_reports: 0,
             lost_log_at: now,
@@ -265,6 +274,7 @@ impl VemMgr {
                     obeyed,
                     ..Fenced::default()
                 });
+                self.tell_gateways(now);
             }
             FromVem::ClaimRefused {
                 epoch: _,
@@ -288,6 +298,7 @@ impl VemMgr {
                 self.report();
             }
             FromVem::Raised(fenced) => self.learn(fenced),
+            FromVem::GatewaysPinned { keys } => self.gateways_pinned(id, keys),
             FromVem::Inquire { question } => self.inquired(now, id, question),
             FromVem::Ballot {
                 vote,
@@ -334,6 +345,10 @@ impl VemMgr {
         let answer = match decode_body(&message.body) {
             Ok(ToVemMgr::Modules) => FromVemMgr::Modules(self.modules()),
             Ok(ToVemMgr::Restart { module }) => self.restart(now, message, module),
+            Ok(ToVemMgr::Remove { module }) => match self.remove(message, module) {
+                Some(answer) => answer,
+                None => return,
+            },
             Ok(ToVemMgr::PolicyEngine(_)) | Err(_) => return,
         };
         self.out.respond(message, &answer);
@@ -445,6 +460,7 @@ impl VemMgr {
         if self.drain_until.is_some() {
             self.apply_posture(now);
         }
+        self.forget_removed(now);
         self.register(now);
     }
 
@@ -471,6 +487,7 @@ impl Service for VemMgr {
                 self.posture(now, posture);
                 self.settle(now);
             }
+            ServiceInput::Trust(trust) => self.trust(now, trust),
             ServiceInput::BrokerConnected => {
                 self.broker = true;
                 self.checkpoint.broker_connected(now);

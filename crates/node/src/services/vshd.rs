@@ -593,6 +593,7 @@ impl Service for Vshd {
             | ServiceInput::AskVotes { .. }
             | ServiceInput::Archive { .. }
             | ServiceInput::Resync { .. }
+            | ServiceInput::Trust(_)
             | ServiceInput::Stop => {}
         }
         self.write_down_system_start(now);

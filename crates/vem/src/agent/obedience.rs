@@ -1,7 +1,7 @@
 //! Gateways: who is obeyed, and what follows when that changes.
 
 use model::{Epoch, Time};
-use wire::vem::{Fenced, FromVem, ToVem};
+use wire::vem::{Fenced, FromVem, GATEWAY_KEYS_MAX, ToVem};
 
 use super::Vem;
 use crate::fence::Ruling;
@@ -98,6 +98,12 @@ impl Vem {
                 epoch,
                 alone,
             } => self.acts(gateway, question, epoch, alone),
+            ToVem::Gateways { epoch, keys } => {
+                let sound = (1..=GATEWAY_KEYS_MAX).contains(&keys.len());
+                if sound && self.gateways.obeyed_as(gateway, epoch).is_some() {
+                    self.effects.push_back(Output::Trust { gateway, keys });
+                }
+            }
             ToVem::Restart { epoch } => {
                 if self.gateways.obeyed_as(gateway, epoch).is_some() {
                     self.log(Event::Restarted { gateway });

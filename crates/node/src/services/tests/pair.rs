@@ -617,6 +617,7 @@ impl Pair {
             FromService::Applied { sequence } => {
                 self.nodes[node].applied.insert(service, sequence);
             }
+            FromService::Gateways { .. } | FromService::RemoveVem { .. } => {}
             FromService::AskAlone { question } => {
                 let answer = Answer::Done;
                 self.input(node, service, ServiceInput::Answer { question, answer });

@@ -30,6 +30,9 @@ pub(super) struct Connection {
     /// The newest probe it has answered.
     pub(super) probed: u64,
     pub(super) last_sent: Time,
+    /// The gateways it was told to trust, and those it has confirmed.
+    pub(super) told: Vec<NodeKey>,
+    pub(super) pinned: Vec<NodeKey>,
     /// It has been asked for this vote and has not answered.
     pub(super) votes: Option<u64>,
 }
@@ -73,6 +76,8 @@ impl Connections {
             accepted: None,
             probed: 0,
             last_sent: Time::default(),
+            told: Vec::new(),
+            pinned: Vec::new(),
             votes: None,
         };
         self.open.insert(id, connection);

@@ -6,9 +6,10 @@ use core::time::Duration;
 use cli::PairingCommand;
 use cli::answer::{
     CodeState, FoundNode, IdentityReport, PairingCode, PairingPurpose, PeerIdentity,
-    UNPAIR_QUESTION, UNPAIR_WARNING,
+    REMOVE_VEM_WARNING, UNPAIR_QUESTION, UNPAIR_WARNING, remove_vem_question,
 };
 use wire::pairing::{Code, DEFAULT_PORT, Purpose};
+use wire::service::ToVemMgr;
 use wire::supervision::{Ask, IdentityStatus, OfferedCode};
 
 use super::dispatch::{Outcome, Plan, Question, SHOW_LIMIT};
@@ -35,6 +36,12 @@ pub(super) fn plan(command: &PairingCommand) -> Plan {
                 "% Not a code: it has nine letters and digits\n".to_owned(),
             )),
         },
+        PairingCommand::RemoveVem(module) => Plan::Now(Outcome::Confirm(Question {
+            warning: REMOVE_VEM_WARNING.to_owned(),
+            text: remove_vem_question(*module),
+            then: Fetch::VemMgr(ToVemMgr::Remove { module: *module }),
+            notice: String::new(),
+        })),
         PairingCommand::Unpair => Plan::Now(Outcome::Confirm(Question {
             warning: UNPAIR_WARNING.to_owned(),
             text: UNPAIR_QUESTION.to_owned(),

@@ -1,0 +1,359 @@
+//! Trust of two nodes that meet, and the writes between.
+
+use core::net::SocketAddr;
+
+use model::{Epoch, NodeKey, PairId, Role, ServiceName, Time};
+use redundancy::NodeRecord;
+use wire::control::TrustMessage;
+use wire::pairing::{Code, Introduction, Purpose};
+use wire::supervision::Answer;
+
+use super::exchange::JOINS;
+use super::{Standing, TRIES, Trust, TrustEvent, TrustOrder, TrustOutput, VALID};
+
+const ASKER: (ServiceName, u64) = (ServiceName::Vshd, 7);
+const NOW: Time = Time(1_000);
+
+/// One node: what it asked for and was not done yet, and what it told.
+struct Side {
+    trust: Trust,
+    standing: Standing,
+    writes: Vec<u64>,
+    orders: Vec<TrustOrder>,
+    sent: Vec<TrustMessage>,
+    answers: Vec<Answer>,
+    told_core: Vec<TrustOutput>,
+    logs: Vec<String>,
+}
+
+impl Side {
+    fn new(number: u8, role: Role) -> Self {
+        let key = NodeKey([number; 32]);
+        let record = NodeRecord {
+            role,
+            pair: PairId::try_from(7).ok(),
+            ..NodeRecord::default()
+        };
+        let mut trust = Trust::new(key, &record);
+        trust.introduce(key, format!("sup-{number}"));
+        Self {
+            trust,
+            standing: Standing {
+                role,
+                pair: record.pair,
+                acting: false,
+                highest_epoch: Epoch::default(),
+                vems: 0,
+            },
+            writes: Vec::new(),
+            orders: Vec::new(),
+            sent: Vec::new(),
+            answers: Vec::new(),
+            told_core: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.trust.poll_output() {
+            match output {
+                TrustOutput::Order(order) => self.orders.push(order),
+                TrustOutput::Send(message) => self.sent.push(message),
+                TrustOutput::Persist(write) => self.writes.push(write),
+                TrustOutput::Answer(_, answer) => self.answers.push(answer),
+                TrustOutput::Log(record) => self.logs.push(record.mnemonic),
+                TrustOutput::Services => {}
+                told @ (TrustOutput::PeerPinned { .. } | TrustOutput::PeerUnpinned) => {
+                    self.told_core.push(told);
+                }
+            }
+        }
+        self.trust.check().expect("invariants");
+    }
+
+    fn event(&mut self, event: TrustEvent) {
+        self.trust.event(NOW, event, &self.standing);
+        self.drain();
+    }
+
+    fn durable(&mut self) {
+        for write in core::mem::take(&mut self.writes) {
+            self.trust.durable(write);
+        }
+        self.drain();
+    }
+
+    fn offer(&mut self, purpose: Purpose) -> u64 {
+        self.trust.offer(NOW, ASKER, purpose, &self.standing);
+        self.drain();
+        let opened = self.orders.iter().rev().find_map(|order| match order {
+            TrustOrder::OpenCode { offer, .. } => Some(*offer),
+            _ => None,
+        });
+        opened.unwrap_or_else(|| panic!("{:?}", self.answers))
+    }
+
+    fn begun(&mut self, attempt: u64, offer: u64) -> Option<Introduction> {
+        self.event(TrustEvent::Begun {
+            attempt,
+            offer,
+            address: "10.0.0.2".to_owned(),
+        });
+        match self.orders.last() {
+            Some(TrustOrder::Begin { introduction, .. }) => introduction.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn verdict(&mut self, attempt: u64, key: u8, introduction: Introduction) -> Option<String> {
+        self.event(TrustEvent::Proven {
+            attempt,
+            key: NodeKey([key; 32]),
+            introduction,
+        });
+        match self.orders.last() {
+            Some(TrustOrder::Verdict { refusal, .. }) => refusal.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn trusts(&self) -> Vec<NodeKey> {
+        self.trust.trusted().peer
+    }
+
+    fn join(&mut self) -> Introduction {
+        let address = SocketAddr::from(([10, 0, 0, 1], 1));
+        let code = Code::from_random([1; 9]);
+        self.trust.join(ASKER, (address, code), &self.standing);
+        self.drain();
+        match self.orders.last() {
+            Some(TrustOrder::Join { introduction, .. }) => introduction.clone(),
+            other => panic!("{other:?}: {:?}", self.answers),
+        }
+    }
+}
+
+const ATTEMPT: u64 = 1;
+const JOIN: u64 = JOINS | 1;
+
+/// Both prove; nobody is trusted before it is durable, and the typing side only when the other
+/// has pinned it too.
+fn pair() -> (Side, Side) {
+    let (mut one, mut two) = (Side::new(1, Role::Primary), Side::new(2, Role::Secondary));
+    let offer = one.offer(Purpose::Node);
+    let theirs = two.join();
+    let ours = one.begun(ATTEMPT, offer).expect("a try");
+    assert_eq!(one.verdict(ATTEMPT, 2, theirs), None);
+    assert_eq!(two.verdict(JOIN, 1, ours), None);
+    two.event(TrustEvent::Agreed { attempt: JOIN });
+    assert!(
+        !two.orders
+            .iter()
+            .any(|o| matches!(o, TrustOrder::Pinned { .. }))
+    );
+    two.durable();
+    assert!(two.told_core.is_empty(), "the other has not pinned yet");
+    one.event(TrustEvent::Agreed { attempt: ATTEMPT });
+    assert!(one.told_core.is_empty(), "not durable");
+    one.durable();
+    one.event(TrustEvent::Ended {
+        attempt: ATTEMPT,
+        outcome: Ok(()),
+    });
+    two.event(TrustEvent::Ended {
+        attempt: JOIN,
+        outcome: Ok(()),
+    });
+    (one, two)
+}
+
+#[test]
+fn both_trust_each_other_once_it_is_durable_on_both() {
+    let (one, two) = pair();
+    assert_eq!(
+        (one.trusts(), two.trusts()),
+        (vec![NodeKey([2; 32])], vec![NodeKey([1; 32])])
+    );
+    for side in [&one, &two] {
+        assert!(matches!(
+            side.told_core.as_slice(),
+            [TrustOutput::PeerPinned {
+                gives_way: false,
+                ..
+            }]
+        ));
+        let mut record = NodeRecord::default();
+        side.trust.stamp(&mut record);
+        assert!(record.peer.is_some());
+    }
+    assert!(
+        one.orders.contains(&TrustOrder::CloseCode { offer: 1 }),
+        "used once"
+    );
+    assert!(matches!(two.answers.as_slice(), [Answer::Noted(_)]));
+    assert!(one.trust.dials() && !two.trust.dials());
+}
+
+#[test]
+fn who_does_not_know_the_code_costs_a_try_and_the_last_one_burns_it() {
+    let mut one = Side::new(1, Role::Primary);
+    let offer = one.offer(Purpose::Node);
+    for attempt in 1..=u64::from(TRIES) {
+        assert!(one.begun(attempt, offer).is_some());
+        let outcome = Err("no".to_owned());
+        one.event(TrustEvent::Ended { attempt, outcome });
+    }
+    assert!(one.orders.contains(&TrustOrder::CloseCode { offer }));
+    assert!(one.logs.contains(&"PAIRING_BURNT".to_owned()));
+    assert_eq!(one.begun(9, offer), None);
+    assert_eq!(one.trust.status(NOW).code, None);
+}
+
+#[test]
+fn a_code_expires() {
+    let mut one = Side::new(1, Role::Primary);
+    let offer = one.offer(Purpose::Node);
+    let end = one.trust.next_deadline().expect("an end");
+    assert_eq!(end, NOW + VALID);
+    one.trust.tick(end);
+    one.drain();
+    assert!(one.orders.contains(&TrustOrder::CloseCode { offer }));
+}
+
+/// The refusals of two nodes that both know the code.
+#[test]
+fn nodes_that_do_not_fit_are_refused_with_the_reason() {
+    type Change = fn(&mut wire::pairing::NodeIntroduction);
+    let cases: [(Change, &str); 5] = [
+        (
+            |node| node.role = Role::Primary,
+            "both have the role primary",
+        ),
+        (|node| node.role = Role::Standalone, "standalone"),
+        (
+            |node| node.pair = PairId::try_from(8).ok(),
+            "differ: 7 on sup-1, 8 on sup-2",
+        ),
+        (|node| node.pair = None, "differ: 7 on sup-1, none on sup-2"),
+        (|node| node.node = NodeKey([1; 32]), "clone"),
+    ];
+    for (change, why) in cases {
+        let (mut one, mut two) = (Side::new(1, Role::Primary), Side::new(2, Role::Secondary));
+        let offer = one.offer(Purpose::Node);
+        let Introduction::Node(mut node) = two.join() else {
+            panic!("a node");
+        };
+        change(&mut node);
+        one.begun(ATTEMPT, offer).expect("a try");
+        let refusal = one.verdict(ATTEMPT, 2, Introduction::Node(node));
+        assert!(
+            refusal.as_ref().is_some_and(|r| r.contains(why)),
+            "{refusal:?}"
+        );
+        one.event(TrustEvent::Ended {
+            attempt: ATTEMPT,
+            outcome: Err("refused".into()),
+        });
+        assert_eq!(
+            one.trust.status(NOW).code.map(|code| code.tries),
+            Some(TRIES)
+        );
+        one.event(TrustEvent::Agreed { attempt: ATTEMPT });
+        assert!(one.writes.is_empty(), "whoever was refused is not pinned");
+    }
+}
+
+#[test]
+fn a_code_is_good_for_its_purpose_only() {
+    let (mut one, mut two) = (Side::new(1, Role::Primary), Side::new(2, Role::Secondary));
+    one.standing.acting = true;
+    let offer = one.offer(Purpose::Vem);
+    one.begun(ATTEMPT, offer).expect("a try");
+    let refusal = one.verdict(ATTEMPT, 2, two.join());
+    assert!(refusal.expect("refused").contains("for a host agent"));
+    let host = Introduction::Vem { host: "h".into() };
+    one.begun(2, offer).expect("a try");
+    assert_eq!(one.verdict(2, 9, host.clone()), None);
+    one.event(TrustEvent::Agreed { attempt: 2 });
+    one.durable();
+    assert_eq!(one.trust.trusted().vems, [NodeKey([9; 32])]);
+    assert_eq!(one.trusts(), []);
+    assert!(one.told_core.is_empty());
+    let mut one = Side::new(1, Role::Primary);
+    let offer = one.offer(Purpose::Node);
+    one.begun(ATTEMPT, offer).expect("a try");
+    assert!(one.verdict(ATTEMPT, 9, host).is_some());
+}
+
+#[test]
+fn unpairing_is_confirmed_by_the_other_which_forgets_first() {
+    let (mut one, mut two) = pair();
+    one.trust.peer_connected(true);
+    two.trust.peer_connected(true);
+    one.trust.unpair(NOW, ASKER);
+    one.drain();
+    assert!(one.sent.contains(&TrustMessage::Unpair) && one.writes.is_empty());
+    two.trust.message(TrustMessage::Unpair);
+    two.drain();
+    assert!(!two.sent.contains(&TrustMessage::Unpaired), "not durable");
+    two.durable();
+    assert!(two.sent.contains(&TrustMessage::Unpaired));
+    one.trust.message(TrustMessage::Unpaired);
+    one.drain();
+    one.durable();
+    for side in [&one, &two] {
+        assert_eq!(side.trusts(), []);
+        assert!(matches!(
+            side.told_core.last(),
+            Some(TrustOutput::PeerUnpinned)
+        ));
+        assert!(matches!(
+            side.orders.last(),
+            Some(TrustOrder::Peer { keys, knocks: true, .. }) if keys.is_empty()
+        ));
+    }
+    assert!(matches!(one.answers.last(), Some(Answer::Noted(text)) if text.contains("too")));
+}
+
+#[test]
+fn a_peer_that_does_not_confirm_is_forgotten_all_the_same() {
+    let (mut one, _) = pair();
+    one.trust.peer_connected(true);
+    one.trust.unpair(NOW, ASKER);
+    one.drain();
+    let end = one.trust.next_deadline().expect("an end");
+    one.trust.tick(end);
+    one.drain();
+    one.durable();
+    assert_eq!(one.trusts(), []);
+    assert!(matches!(one.answers.last(), Some(Answer::Noted(text)) if text.contains("there too")));
+}
+
+#[test]
+fn a_host_agent_is_trusted_on_both_nodes_until_it_is_removed() {
+    let (mut one, mut two) = pair();
+    let vem = NodeKey([9; 32]);
+    one.trust.vems.set(vem, true);
+    for side in [&mut one, &mut two] {
+        side.trust.peer_connected(true);
+        side.drain();
+    }
+    let pass = |from: &mut Side, to: &mut Side| {
+        for message in core::mem::take(&mut from.sent) {
+            to.trust.message(message);
+        }
+        to.drain();
+        to.durable();
+    };
+    pass(&mut one, &mut two);
+    pass(&mut two, &mut one);
+    assert_eq!(two.trust.trusted().vems, [vem]);
+    one.trust.remove_vem(vem);
+    one.drain();
+    one.durable();
+    pass(&mut one, &mut two);
+    assert_eq!(
+        (one.trust.trusted().vems, two.trust.trusted().vems),
+        (vec![], vec![])
+    );
+}
