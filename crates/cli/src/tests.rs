@@ -465,6 +465,19 @@ fn help_and_completion_come_from_the_tree() {
         ["service-path", "startup-config", "system"]
     );
     assert_eq!(words("show system ", &Mode::Exec), ["redundancy", "uptime"]);
+    assert!(words("show redundancy ", &Mode::Exec).contains(&"conflicts".to_owned()));
+    assert_eq!(words("show redundancy conflicts 1 ", &Mode::Exec), ["diff"]);
+    assert!(words("clear redundancy ", &Mode::Exec).contains(&"conflicts".to_owned()));
+    assert_eq!(words("reload ", &Mode::Exec), ["module"]);
+    let standby = |line| complete(&grammar, line, &Mode::Exec, Standing::Standby);
+    assert!(standby("clear redundancy con").is_empty());
+    assert!(standby("reload m").is_empty() && standby("attach ").is_empty());
+    assert_eq!(standby("show redundancy con"), ["conflicts"]);
+    let lines = help(&grammar, "reload module ", &Mode::Exec, Standing::Active);
+    assert_eq!(
+        render_help(&lines),
+        "  <1-1024>  Its number, as in show module\n"
+    );
     assert_eq!(words("ha-pair id ", &Mode::Config), Vec::<String>::new());
     assert!(words("bogus ", &Mode::Exec).is_empty());
     let zone = Mode::Zone(name("web"));

@@ -215,7 +215,8 @@ impl Model {
                     next: None,
                 });
             }
-            Output::Revalidate { .. } | Output::Log(_) | Output::Restart => {}
+            Output::Revalidate { .. } | Output::Log(_) | Output::Restart | Output::Trust { .. } => {
+            }
         }
     }
 }
@@ -243,7 +244,8 @@ impl Model {
             | FromVem::Alive { .. }
             | FromVem::Inquire { .. }
             | FromVem::Ballot { .. }
-            | FromVem::Raised(_) => {}
+            | FromVem::Raised(_)
+            | FromVem::GatewaysPinned { .. } => {}
         }
     }
 }
