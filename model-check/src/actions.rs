@@ -10,6 +10,14 @@ use crate::site::{A, B, Comes, Event, Node, Site};
 /// Ticks after which a paused node goes on: beyond, the peer has long drawn its conclusions.
 const PAUSE_TICKS_MAX: u8 = 4;
 
+/// Ticks after which nothing more follows from a fault.
+const LATE: u8 = 5;
+
+/// A fault ends within the hold time, just after it, or when all has followed from it.
+const fn is_time(ticks: u8) -> bool {
+    matches!(ticks, 1 | 3 | LATE..)
+}
+
 /// How often each kind of thing may yet happen. What undoes a fault (to start, to heal, to
 /// resume …) is free, and may happen at any time or never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -148,17 +156,19 @@ pub(crate) fn actions(scope: &Scope, site: &Site, into: &mut Vec<Action>) {
     let budget = &if spent { Budget::default() } else { *budget };
     let vems_cut = site.vems.iter().any(|vem| vem.reaches != [true; 2]);
     if !site.is_linked() {
-        into.push(Action::Heal);
+        if is_time(site.cut_for) {
+            into.push(Action::Heal);
+        }
     } else if budget.cuts > 0 {
         into.extend(scope.cuts.iter().copied().map(Action::Cut));
     }
-    if vems_cut {
+    if vems_cut && is_time(site.vems_cut_for) {
         into.push(Action::HealVems);
     }
     for node in [A, B] {
         let side = &site.nodes[node];
         if side.core.is_none() {
-            if side.rested && side.comes == Comes::WhenStarted {
+            if is_time(side.down_for) && side.comes == Comes::WhenStarted {
                 into.push(Action::Start(node));
             }
             continue;
@@ -183,7 +193,7 @@ pub(crate) fn actions(scope: &Scope, site: &Site, into: &mut Vec<Action>) {
 }
 
 fn undo(side: &Node, node: usize, into: &mut Vec<Action>) {
-    if side.paused {
+    if side.paused && is_time(side.paused_ticks) {
         into.push(Action::Resume(node));
     }
     if side.slow_disk {
@@ -275,9 +285,7 @@ impl Site {
                 }
                 self.settle(coverage);
                 self.tick(coverage);
-                for side in &mut self.nodes {
-                    side.rested |= side.core.is_none();
-                }
+                self.grow_older();
             }
             Action::Crash(node, death) => {
                 self.budget.crashes -= 1;
@@ -332,6 +340,22 @@ impl Site {
                 self.nodes[node].stalled = true;
             }
             Action::Unstall(node) => self.unstall(node),
+        }
+    }
+
+    fn grow_older(&mut self) {
+        let older = |age: u8, on: bool| {
+            if on {
+                age.saturating_add(1).min(LATE)
+            } else {
+                0
+            }
+        };
+        self.cut_for = older(self.cut_for, !self.is_linked());
+        let cut = self.vems.iter().any(|vem| vem.reaches != [true; 2]);
+        self.vems_cut_for = older(self.vems_cut_for, cut);
+        for side in &mut self.nodes {
+            side.down_for = older(side.down_for, side.core.is_none());
         }
     }
 

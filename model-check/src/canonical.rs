@@ -25,7 +25,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Age from which on a time is old where no other horizon is known: above every wait of the core
 /// but that of a boot without a peer, the window of pair restarts, and waits that are kept as
 /// deadlines.
-const HORIZON: u64 = 6 * SECOND;
+const HORIZON: u64 = 4 * SECOND;
 
 /// Values that are renamed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,9 +80,9 @@ fn rule(owner: &str, field: &str) -> Rule {
         | ("Votes", "isolated")
         | ("Standby", "isolated" | "probe" | "in_sync")
         | ("Leave", "behind_since" | "sent")
-        | ("Pause", "resumed") => Rule::Age(5),
+        | ("Pause", "resumed") => Rule::Age(4),
         ("Booting", "lonely_since") => Rule::Age(16),
-        ("Active", "since") | ("Peer", "echo" | "hello_at") => Rule::Age(6),
+        ("Active", "since") | ("Peer", "echo" | "hello_at") => Rule::Age(3),
         ("Booting", "since") | ("Writes", "pending_since") => Rule::Age(6),
         ("NodeRecord", "pair_restarts") => Rule::Age(0),
         ("Writes", "issued" | "durable" | "epochs" | "commands")

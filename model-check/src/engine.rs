@@ -687,6 +687,12 @@ impl Site {
                 .all(|vem| vem.obeyed.is_some_and(|(by, _)| usize::from(by) == leader))
     }
 
+    /// Its fingerprint.
+    #[must_use]
+    pub const fn fp(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Both act.
     #[must_use]
     pub fn is_split(&self) -> bool {

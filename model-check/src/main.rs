@@ -30,6 +30,9 @@ struct Arguments {
     /// Gives up on a configuration after so many seconds; it then has no fixpoint, and fails.
     #[arg(long, default_value_t = 1_200)]
     seconds: u64,
+    /// Lets so many things happen at once, instead of what the configuration says.
+    #[arg(long)]
+    at_once: Option<u8>,
     /// Prints every input of a core on the way to a broken rule.
     #[arg(long)]
     inputs: bool,
@@ -83,7 +86,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     });
     let coverage = Arc::new(Coverage::default());
     let mut outcomes = Vec::new();
-    for configuration in &chosen {
+    for configuration in &mut chosen {
+        if let Some(at_once) = arguments.at_once {
+            configuration.scope.at_once = at_once;
+        }
         outcomes.push(check(arguments, configuration, &coverage));
     }
     let well = outcomes

@@ -52,8 +52,8 @@ pub struct Node {
     pub core: Option<Core>,
     /// How it comes back while it does not.
     pub comes: Comes,
-    /// It has been down for an interval: no machine starts in no time.
-    pub(crate) rested: bool,
+    /// Ticks since it went down.
+    pub(crate) down_for: u8,
     /// Its node file.
     pub durable: NodeRecord,
     /// Writes of it under way.
@@ -152,6 +152,9 @@ pub struct Site {
     pub(crate) forked: bool,
     /// What may yet happen.
     pub budget: Budget,
+    /// Ticks since the link, and the paths to VEMs, were cut.
+    pub(crate) cut_for: u8,
+    pub(crate) vems_cut_for: u8,
     /// Things that have happened since the pair was last healthy.
     pub(crate) at_once: u8,
     /// Something has happened at this instant: the next thing happens at another.
@@ -203,7 +206,7 @@ impl Node {
         Self {
             core: None,
             comes: Comes::WhenStarted,
-            rested: true,
+            down_for: 1,
             durable: NodeRecord {
                 role,
                 pair: PairId::try_from(7).ok(),
@@ -289,6 +292,8 @@ impl Site {
             connection: false,
             forked: false,
             budget,
+            cut_for: 0,
+            vems_cut_for: 0,
             at_once: 0,
             busy: false,
             undone: false,
@@ -319,7 +324,7 @@ impl Site {
         let side = &mut self.nodes[node];
         side.core = None;
         side.comes = comes;
-        side.rested = false;
+        side.down_for = 0;
         side.writes.clear();
         side.told = Activity::Idle;
         side.redundant = false;
@@ -440,6 +445,7 @@ impl Site {
             self.carries,
             self.connection,
             self.forked,
+            (self.cut_for, self.vems_cut_for),
             self.at_once,
             self.busy,
             &self.budget,
