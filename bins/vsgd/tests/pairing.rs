@@ -4,6 +4,8 @@
 
 mod nodes;
 
+use std::time::Duration;
+
 use model::NodeKey;
 use runtime::identity::Identity;
 use runtime::pairing::{PairingError, prove};
@@ -236,6 +238,7 @@ impl Host {
             sender,
             receiver,
             first: Some(first),
+            gateways: Vec::new(),
         })
     }
 }
@@ -244,38 +247,44 @@ struct Vem {
     sender: MessageSender<FromVem>,
     receiver: MessageReceiver<ReadHalf<TlsStream<TcpStream>>, ToVem>,
     first: Option<ToVem>,
+    gateways: Vec<NodeKey>,
 }
 
 impl Vem {
+    /// The next message, answered as a host agent does.
+    async fn next(&mut self) -> Option<ToVem> {
+        let message = match self.first.take() {
+            Some(message) => message,
+            None => self.receiver.next().await.ok()??,
+        };
+        match &message {
+            ToVem::Claim { epoch, .. } => {
+                let _ = self.sender.send(&FromVem::ClaimAccepted { epoch: *epoch });
+            }
+            ToVem::Gateways { keys, .. } => {
+                self.gateways.clone_from(keys);
+                let _ = self
+                    .sender
+                    .send(&FromVem::GatewaysPinned { keys: keys.clone() });
+            }
+            _ => {}
+        }
+        Some(message)
+    }
+
     /// Accepts claims and confirms gateways until it is told to trust `wanted`; false if the
     /// connection ends before.
     async fn told(&mut self, wanted: &[NodeKey]) -> bool {
-        loop {
-            let message = match self.first.take() {
-                Some(message) => message,
-                None => {
-                    let next = tokio::time::timeout(nodes::PATIENCE, self.receiver.next());
-                    match next.await.expect("a message in time") {
-                        Ok(Some(message)) => message,
-                        Ok(None) | Err(_) => return false,
-                    }
-                }
-            };
-            match message {
-                ToVem::Claim { epoch, .. } => {
-                    let _ = self.sender.send(&FromVem::ClaimAccepted { epoch });
-                }
-                ToVem::Gateways { keys, .. } => {
-                    let found =
-                        keys.len() == wanted.len() && wanted.iter().all(|k| keys.contains(k));
-                    let _ = self.sender.send(&FromVem::GatewaysPinned { keys });
-                    if found {
-                        return true;
-                    }
-                }
-                _ => {}
+        let told = |gateways: &[NodeKey]| {
+            gateways.len() == wanted.len() && wanted.iter().all(|key| gateways.contains(key))
+        };
+        while !told(&self.gateways) || wanted.is_empty() {
+            let next = tokio::time::timeout(nodes::PATIENCE, self.next());
+            if next.await.expect("a message in time").is_none() {
+                return false;
             }
         }
+        true
     }
 }
 
@@ -334,4 +343,91 @@ fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .expect("a runtime")
+}
+
+/// Active, then standby, change their keys under a stable pair with a host agent: nothing moves,
+/// nothing is synchronised anew, and everybody trusts the new keys only.
+#[test]
+fn identities_rotate_without_a_role_change_or_a_resync() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    one.wait_for(LEADS, 0);
+    two.start();
+    pair(&one, &two);
+    one.wait_for(STABLE, 0);
+    let identity = Identity::create(&folder.path().join("host.key")).expect("an identity");
+    let (host, runtime) = (Host { identity }, runtime());
+    let code = one.code("vem enroll");
+    let at = format!("{}.31", one.network);
+    let gateways = runtime.block_on(host.enroll(&at, &code)).expect("enrolled");
+    let mut vem = runtime
+        .block_on(host.connect(&one, &gateways))
+        .expect("let in");
+    assert!(runtime.block_on(vem.told(&gateways)));
+    let resyncs = |node: &Node| {
+        node.said("%REDUNDANCY-2-RESET")
+            + node.said("GRANT_WITHDRAWN")
+            + node.said("ROLE_CHANGE")
+            + node.said("bulk")
+            + node.said("not stable")
+    };
+    let before = (resyncs(&one), resyncs(&two));
+    let own = |node: &Node| {
+        let identity = node.shows("redundancy identity");
+        let text = |field: &str| {
+            identity["identity"][field]
+                .as_str()
+                .expect("text")
+                .to_owned()
+        };
+        (text("fingerprint"), text("node_key"))
+    };
+    for (turning, other) in [(&one, &two), (&two, &one)] {
+        let (old, node_key) = own(turning);
+        // The host agent does what one does, while the operator waits.
+        let said = std::thread::scope(|scope| {
+            let said = scope.spawn(|| turning.done(&["redundancy identity rotate"]));
+            while !said.is_finished() {
+                runtime.block_on(async {
+                    let _ = tokio::time::timeout(Duration::from_millis(50), vem.next()).await;
+                });
+            }
+            said.join().expect("said")
+        });
+        assert!(said.contains("trusts only that one"), "{said}");
+        let (new, same) = own(turning);
+        assert!(said.contains(&new), "{said}");
+        assert_ne!(new, old);
+        assert_eq!(same, node_key, "what epochs are ordered by stays");
+        let peer = other.shows("redundancy identity")["identity"]["peer"].clone();
+        assert_eq!(peer["fingerprint"], new);
+        assert_eq!(peer["next"], serde_json::Value::Null);
+        assert_eq!(peer["connected"], true);
+    }
+    let keys: Vec<NodeKey> = [&one, &two]
+        .map(|node| own(node).0.parse().expect("a fingerprint"))
+        .into();
+    assert!(
+        runtime.block_on(vem.told(&keys)),
+        "told of both new ones, and only of those"
+    );
+    assert_eq!((resyncs(&one), resyncs(&two)), before);
+    assert_eq!(
+        (one.said(STABLE), one.said(LEADS), two.said(LEADS)),
+        (1, 1, 0)
+    );
+    // A new connection, as the host would make it, and a failover under the new identities.
+    let again = runtime.block_on(host.connect(&one, &keys));
+    assert!(again.is_some());
+    one.done(&["system switchover"]);
+    two.wait_for("%SYSMGR-2-SWITCHOVER_OVER", 0);
+    two.wait_for(STABLE, 0);
+    // Durable, with the node keys.
+    one.stop();
+    two.stop();
+    one.start();
+    two.start();
+    let stable = |one: &Node, two: &Node| one.said(STABLE) + two.said(STABLE);
+    eventually("a pair again", || stable(&one, &two) > 2);
 }

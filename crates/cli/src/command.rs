@@ -66,6 +66,11 @@ pub enum PairingCommand {
         /// What it printed.
         code: TypedCode,
     },
+    /// `redundancy identity rotate [force]`.
+    RotateIdentity {
+        /// Even if host agents are away.
+        force: bool,
+    },
     /// `redundancy unpair`: asks first.
     Unpair,
     /// `vem enroll`: a one-time code for a host agent.

@@ -49,8 +49,8 @@ pub struct Supervisor {
     services: sysmgr::Core,
     trust: Trust,
     writes: Writes,
-    /// Host agents in the inventory, as `vem_mgr` last said.
-    vems: u16,
+    /// Host agents in the inventory, and connected, as `vem_mgr` last said.
+    vems: (u16, u16),
     /// Who waits for the end of which command.
     commands: BTreeMap<u64, (ServiceName, u64)>,
     commands_so_far: u64,
@@ -72,7 +72,7 @@ impl Supervisor {
         Self {
             trust: Trust::new(start.node, &start.record),
             writes: Writes::default(),
-            vems: 0,
+            vems: (0, 0),
             redundancy: redundancy::Core::new(start),
             services,
             commands: BTreeMap::new(),
@@ -269,7 +269,7 @@ impl Supervisor {
             }
             FromService::Vems(report) => {
                 if service == ServiceName::VemMgr {
-                    self.vems = report.registered;
+                    self.vems = (report.registered, report.connected);
                     self.tell_redundancy(now, redundancy::Input::Vems(report));
                 }
             }
@@ -280,7 +280,7 @@ impl Supervisor {
             }
             FromService::Gateways { keys, pending } => {
                 if service == ServiceName::VemMgr {
-                    self.trust.vems_told(now, &keys, pending);
+                    self.trust.vems_told(&keys, pending);
                 }
             }
             FromService::RemoveVem { key } => {
@@ -349,6 +349,12 @@ impl Supervisor {
                 let standing = self.standing();
                 let asker = (service, question);
                 return self.trust.join(asker, (address, code), &standing);
+            }
+            Ask::RotateIdentity { force } => {
+                let standing = self.standing();
+                return self
+                    .trust
+                    .rotate(now, (service, question), force, &standing);
             }
             Ask::Unpair => return self.trust.unpair(now, (service, question)),
             Ask::Identity => {

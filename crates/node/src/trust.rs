@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `code` | how long a code is valid and how often it may be tried |
 //! | `exchange` | one pairing from the first message to the pin, on either side |
+//! | `rotation` | a new identity, of this node or of the peer |
 //! | `unpair` | forgetting the peer on both nodes |
 //! | `vems` | the host agents, merged between both nodes |
 //! | `found` | who knocked and is not trusted |
@@ -19,6 +20,7 @@
 mod code;
 mod exchange;
 mod found;
+mod rotation;
 mod unpair;
 mod vems;
 
@@ -36,6 +38,7 @@ use wire::supervision::{Answer, CodeStatus, IdentityStatus, PinnedPeer, Trust as
 use code::Codes;
 use exchange::Attempt;
 use found::Found;
+use rotation::{PeerRotation, Rotation};
 use unpair::Unpairing;
 use vems::Vems;
 
@@ -87,6 +90,15 @@ pub enum TrustEvent {
         attempt: u64,
         /// Both have pinned, or why not.
         outcome: Result<(), String>,
+    },
+    /// Answers [`TrustOrder::PrepareIdentity`].
+    IdentityPrepared(Result<NodeKey, String>),
+    /// Answers [`TrustOrder::ExchangeIdentity`].
+    IdentityExchanged(Result<(), String>),
+    /// A control connection stands, under this identity of the peer.
+    PeerShows {
+        /// Its identity.
+        key: NodeKey,
     },
     /// Somebody whose identity is not pinned showed it on an HA link.
     Found {
@@ -149,6 +161,13 @@ pub enum TrustOrder {
         /// Whether.
         durable: bool,
     },
+    /// Make another key beside the present one; say [`TrustEvent::IdentityPrepared`].
+    PrepareIdentity,
+    /// Put it in the place of the present one, durably, and show it from now on; say
+    /// [`TrustEvent::IdentityExchanged`].
+    ExchangeIdentity,
+    /// Make new control connections in the place of those that stand, if this node dials.
+    Renew,
     /// From now on these are trusted: at the start, and at each change.
     Peer {
         /// The peer's identities, none if there is no peer.
@@ -195,6 +214,8 @@ pub(crate) struct Standing {
     pub(crate) highest_epoch: Epoch,
     /// Host agents in the inventory.
     pub(crate) vems: u16,
+    /// Those connected here.
+    pub(crate) vems_connected: u16,
 }
 
 /// See the module.
@@ -217,6 +238,12 @@ pub(crate) struct Trust {
     attempts: BTreeMap<u64, Attempt>,
     joins: u64,
     unpairing: Option<Unpairing>,
+    rotation: Option<Rotation>,
+    peer_rotation: Option<PeerRotation>,
+    /// What `own` will be.
+    own_next: Option<NodeKey>,
+    /// Counts its changes since the start.
+    identity_changes: u64,
     found: Found,
     /// What waits for a write: its number, and what then follows.
     writes: VecDeque<(u64, Then)>,
@@ -241,6 +268,12 @@ enum Then {
     ForgottenForPeer,
     /// The peer was forgotten because the operator wanted so; the peer confirmed it, or did not.
     Forgotten { asker: Asker, confirmed: bool },
+    /// The node key, which is the present fingerprint, is noted.
+    NodeKeyNoted,
+    /// The peer's next identity is trusted.
+    PeerNextPinned { key: NodeKey },
+    /// Its old one is trusted no more.
+    PeerOldForgotten { key: NodeKey },
     /// A host agent is trusted no more.
     VemRemoved,
     /// The peer's statement about host agents was taken over.
@@ -263,6 +296,10 @@ impl Trust {
             attempts: BTreeMap::new(),
             joins: 0,
             unpairing: None,
+            rotation: None,
+            peer_rotation: None,
+            own_next: None,
+            identity_changes: 0,
             found: Found::default(),
             writes: VecDeque::new(),
             written: 0,
@@ -295,7 +332,15 @@ impl Trust {
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let unpairing = self.unpairing.as_ref().map(Unpairing::deadline);
-        let deadlines = [self.codes.deadline(), unpairing, self.retry_at];
+        let rotation = self.rotation.as_ref().map(Rotation::deadline);
+        let peer_rotation = self.peer_rotation.map(|peer| peer.until);
+        let deadlines = [
+            self.codes.deadline(),
+            unpairing,
+            rotation,
+            peer_rotation,
+            self.retry_at,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -317,6 +362,7 @@ impl Trust {
         {
             self.peer_confirms(false);
         }
+        self.tick_rotation(now);
     }
 
     pub(crate) fn peer_connected(&mut self, connected: bool) {
@@ -334,7 +380,12 @@ impl Trust {
             TrustMessage::Unpair => self.peer_unpairs(),
             TrustMessage::Unpaired => self.peer_confirms(true),
             TrustMessage::Vems { serial, pins } => self.peer_states_vems(serial, &pins),
-            TrustMessage::VemsPinned { serial } => self.vems_pinned(serial),
+            // Whoever enrols does not wait for it.
+            TrustMessage::VemsPinned { .. } | TrustMessage::Renewed => {}
+            TrustMessage::NextIdentity { key } => self.peer_announces(key),
+            TrustMessage::NextPinned { key } => self.next_pinned(key),
+            TrustMessage::IdentityChanged { .. } => self.order(TrustOrder::Renew),
+            TrustMessage::OldForgotten { key } => self.old_forgotten(key),
         }
     }
 
@@ -355,12 +406,15 @@ impl Trust {
             } => self.proven(attempt, key, introduction, standing),
             TrustEvent::Agreed { attempt } => self.agreed(now, attempt),
             TrustEvent::Ended { attempt, outcome } => self.ended(attempt, outcome),
+            TrustEvent::IdentityPrepared(result) => self.identity_prepared(result, standing),
+            TrustEvent::IdentityExchanged(result) => self.identity_exchanged(now, result),
+            TrustEvent::PeerShows { key } => self.peer_shows(key),
             TrustEvent::Found { key, address } => self.find(now, key, address),
         }
     }
 
     /// The write with this number, and all before it, are durable.
-    pub(crate) fn durable(&mut self, write: u64) {
+    pub(crate) fn durable(&mut self, now: Time, write: u64, standing: &Standing) {
         while let Some((number, _)) = self.writes.front()
             && *number <= write
         {
@@ -371,6 +425,9 @@ impl Trust {
                 Then::Pinned { attempt, above } => self.pinned(attempt, above),
                 Then::ForgottenForPeer => self.forgotten_for_peer(),
                 Then::Forgotten { asker, confirmed } => self.forgotten(asker, confirmed),
+                Then::NodeKeyNoted => self.node_key_noted(),
+                Then::PeerNextPinned { key } => self.peer_next_pinned(now, key, standing),
+                Then::PeerOldForgotten { key } => self.peer_old_forgotten(key),
                 Then::VemRemoved => {
                     self.outputs.push_back(TrustOutput::Services);
                     self.state_vems();
@@ -419,7 +476,7 @@ impl Trust {
             dials: self.dials(),
             vems: self.vems.trusted(),
             gateways: self.gateways(),
-            identity: 0,
+            identity: self.identity_changes,
         }
     }
 
@@ -451,12 +508,10 @@ impl Trust {
     fn gateways(&self) -> Vec<NodeKey> {
         let mut keys = self.peer_keys();
         keys.push(self.own);
+        keys.extend(self.own_next);
         keys.sort();
         keys
     }
-
-    /// How far the host agents that obey this node are with what they are to trust.
-    pub(crate) fn vems_told(&mut self, _now: Time, _keys: &[NodeKey], _pending: u16) {}
 
     /// An operator removed a host agent.
     pub(crate) fn remove_vem(&mut self, key: NodeKey) {
@@ -504,9 +559,6 @@ impl Trust {
             self.send(TrustMessage::VemsPinned { serial });
         }
     }
-
-    /// The peer trusts what we stated; enrolments may wait for it.
-    fn vems_pinned(&mut self, _serial: u64) {}
 
     fn persist(&mut self, then: Then) {
         self.written += 1;

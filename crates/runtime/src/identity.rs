@@ -116,6 +116,22 @@ impl Identity {
         Self::from_pair(&pair)
     }
 
+    /// Puts the key at `next` in the place of the one at `path`, durably; the old one is gone.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`]; the old key is then still at `path`.
+    pub fn replace(path: &Path, next: &Path) -> Result<(), IdentityError> {
+        let in_file = |source| IdentityError::File {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::rename(next, path).map_err(in_file)?;
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(in_file)
+    }
+
     fn from_pair(pair: &KeyPair) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::new(Vec::new()).map_err(IdentityError::Certificate)?;
         params.distinguished_name = DistinguishedName::new();

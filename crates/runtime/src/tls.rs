@@ -49,6 +49,8 @@ const KEEPALIVE_S: u32 = 1;
 const SERVER_NAME: &str = "twinwall";
 /// The name called by whoever only shows who he is, and wants no connection.
 const KNOCK_NAME: &str = "knock.twinwall";
+/// The name called by whoever has a connection already, and wants another in its place.
+const RENEWAL_NAME: &str = "renewal.twinwall";
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -168,9 +170,19 @@ impl Authenticated {
     /// The peer only shows who it is: the connection is of no use.
     #[must_use]
     pub fn is_knock(&self) -> bool {
+        self.was_called(KNOCK_NAME)
+    }
+
+    /// The peer wants this connection in the place of the one it has.
+    #[must_use]
+    pub fn is_renewal(&self) -> bool {
+        self.was_called(RENEWAL_NAME)
+    }
+
+    fn was_called(&self, name: &str) -> bool {
         match &self.stream {
             TlsStream::Client(_) => false,
-            TlsStream::Server(server) => server.get_ref().1.server_name() == Some(KNOCK_NAME),
+            TlsStream::Server(server) => server.get_ref().1.server_name() == Some(name),
         }
     }
 
@@ -334,6 +346,18 @@ impl TlsEndpoint {
         peer: SocketAddr,
     ) -> Result<Authenticated, TlsError> {
         self.connect_as(SERVER_NAME, local, peer).await
+    }
+
+    /// As [`Self::connect`], for a connection in the place of one that stands.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub async fn renew(
+        &self,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+    ) -> Result<Authenticated, TlsError> {
+        self.connect_as(RENEWAL_NAME, local, peer).await
     }
 
     /// Shows who we are at `peer` and sees who is there, without wanting a connection.

@@ -84,6 +84,30 @@ pub enum TrustMessage {
     Unpair,
     /// Acknowledges [`TrustMessage::Unpair`]: forgotten, durably.
     Unpaired,
+    /// The sender will change its identity to this one, or not any more: its present one. To be
+    /// trusted beside the present one.
+    NextIdentity {
+        /// The next.
+        key: NodeKey,
+    },
+    /// Acknowledges [`TrustMessage::NextIdentity`]: trusted, durably, by the host agents that obey
+    /// the sender too.
+    NextPinned {
+        /// Echoed.
+        key: NodeKey,
+    },
+    /// The sender shows this identity from now on. Whoever dials of the two dials anew.
+    IdentityChanged {
+        /// The new one.
+        key: NodeKey,
+    },
+    /// Acknowledges a connection under a new identity: the old one is trusted no more, durably.
+    OldForgotten {
+        /// The identity that is trusted.
+        key: NodeKey,
+    },
+    /// First message on a connection in the place of another.
+    Renewed,
     /// All that the sender knows of host agents: at each connection and each change. Of two
     /// entries about one agent, the one of the higher version holds.
     Vems {

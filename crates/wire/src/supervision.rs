@@ -279,6 +279,12 @@ pub enum Ask {
     },
     /// `redundancy unpair`.
     Unpair,
+    /// `redundancy identity rotate`: another key, even if host agents are away that could not
+    /// learn it.
+    RotateIdentity {
+        /// See above.
+        force: bool,
+    },
     /// `show redundancy identity`.
     Identity,
 }

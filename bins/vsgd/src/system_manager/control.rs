@@ -28,7 +28,7 @@ use runtime::tls::{Authenticated, HANDSHAKES_MAX, Pins, TlsEndpoint, TlsError};
 use runtime::traffic::PortCounters;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use wire::Channel;
 use wire::control::ControlMessage;
 
@@ -49,6 +49,9 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// How often a node without a peer shows itself: an operator who looks on the other node sees it
 /// within a moment.
 const KNOCK_PERIOD: Duration = Duration::from_secs(2);
+/// Connections whose place another has taken, at once: one on each link, and as many again if
+/// identities are changed in a hurry.
+const RETIRED_MAX: usize = 8;
 /// A connection with a peer that was unpaired may send what waits for so long.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -71,8 +74,13 @@ pub(super) enum ControlEvent {
 pub(super) struct Connection {
     number: ConnectionNumber,
     link: LinkId,
-    sender: MessageSender<ControlMessage>,
+    /// `None` once another has taken its place: what the peer still says on it is heard.
+    sender: Option<MessageSender<ControlMessage>>,
     reader: AbortHandle,
+    /// The peer's identity on it.
+    pub(super) key: NodeKey,
+    /// It takes the place of one that stands, without a break.
+    pub(super) renewal: bool,
     /// Heartbeat keys.
     pub(super) keys: ExportedKeys,
     /// We listened.
@@ -83,7 +91,9 @@ pub(super) struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reader.abort();
-        self.sender.abort();
+        if let Some(sender) = &self.sender {
+            sender.abort();
+        }
     }
 }
 
@@ -100,11 +110,16 @@ pub(super) struct Connections {
     all: BTreeMap<ConnectionNumber, Connection>,
     current: Option<ConnectionNumber>,
     heard: BTreeMap<LinkId, Time>,
+    /// Those whose place another has taken, until the peer has said its last word on them.
+    retired: BTreeMap<ConnectionNumber, Connection>,
 }
 
 impl Connections {
     /// Takes a new connection; it replaces an older one on the same link.
     pub(super) fn up(&mut self, connection: Connection) -> Vec<Change> {
+        if connection.renewal {
+            return self.renewed(connection);
+        }
         let older: Vec<_> = self
             .all
             .values()
@@ -129,8 +144,47 @@ impl Connections {
         changes
     }
 
+    /// Takes a connection in the place of another of its link: for the core nothing happens. The
+    /// listening side goes on sending on the old one until the dialling side speaks on the new.
+    fn renewed(&mut self, connection: Connection) -> Vec<Change> {
+        let (number, link, server) = (connection.number, connection.link, connection.server);
+        self.all.insert(number, connection);
+        if !server {
+            self.retire(link, number);
+        }
+        if self.current.is_none() {
+            self.current = Some(number);
+            return vec![Change::Connected];
+        }
+        Vec::new()
+    }
+
+    /// Nothing is sent any more on the other connections of a link.
+    fn retire(&mut self, link: LinkId, stays: ConnectionNumber) {
+        let old: Vec<_> = self
+            .all
+            .values()
+            .filter(|old| old.link == link && old.number != stays)
+            .map(|old| old.number)
+            .collect();
+        for number in old {
+            if let Some(mut connection) = self.all.remove(&number) {
+                // What waits is sent, then the peer reads the end.
+                connection.sender = None;
+                self.retired.insert(number, connection);
+            }
+            if self.current == Some(number) {
+                self.current = Some(stays);
+            }
+        }
+        while self.retired.len() > RETIRED_MAX {
+            self.retired.pop_first();
+        }
+    }
+
     /// Forgets a connection that has ended.
     pub(super) fn down(&mut self, number: ConnectionNumber) -> Vec<Change> {
+        self.retired.remove(&number);
         self.all.remove(&number);
         if self.current != Some(number) {
             return Vec::new();
@@ -151,11 +205,19 @@ impl Connections {
         number: ConnectionNumber,
         message: &ControlMessage,
     ) -> Option<(Option<u64>, Vec<Change>)> {
+        if self.retired.contains_key(&number) {
+            return Some((None, Vec::new()));
+        }
         let connection = self.all.get_mut(&number)?;
+        let renewal = connection.renewal && connection.server && !connection.spoken;
+        let link = connection.link;
         let first = connection.server && !std::mem::replace(&mut connection.spoken, true);
-        let keys = first.then_some(connection.keys.id());
+        let (keys, server) = (first.then_some(connection.keys.id()), connection.server);
         let mut changes = Vec::new();
-        if connection.server && self.current != Some(number) {
+        if renewal {
+            self.retire(link, number);
+        }
+        if server && self.current != Some(number) {
             // The dialling side begins anew on this connection: follow it.
             if self.current.is_some() && matches!(message, ControlMessage::Hello(_)) {
                 changes.extend([Change::Disconnected, Change::Connected]);
@@ -179,7 +241,10 @@ impl Connections {
         let Some(connection) = self.all.get(&number) else {
             return Vec::new();
         };
-        match connection.sender.send(message) {
+        let Some(sender) = &connection.sender else {
+            return Vec::new();
+        };
+        match sender.send(message) {
             Ok(()) => Vec::new(),
             Err(_) => self.down(number),
         }
@@ -188,6 +253,7 @@ impl Connections {
     /// Ends all connections: the peer is another, or none. What waits is still sent.
     pub(super) fn leave_all(&mut self) -> Vec<Change> {
         let all = core::mem::take(&mut self.all);
+        self.retired.clear();
         self.heard.clear();
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;
@@ -262,6 +328,8 @@ struct Shared {
     stranger: TlsEndpoint,
     pins: Pins,
     conduct: watch::Sender<Conduct>,
+    /// Counts how often new connections were wanted in the place of those that stand.
+    renewals: watch::Sender<u64>,
     events: mpsc::Sender<Event>,
     numbers: std::sync::atomic::AtomicU64,
     ports: Vec<PortCounters>,
@@ -286,6 +354,7 @@ pub(super) fn ports(links: &[Link]) -> Vec<PortCounters> {
 }
 
 /// The control ports of all links, and who is let in by them.
+#[derive(Clone)]
 pub(super) struct Doors {
     shared: Arc<Shared>,
 }
@@ -306,6 +375,7 @@ impl Doors {
             stranger: TlsEndpoint::of_strangers(identity, PROTOCOL)?,
             pins,
             conduct: watch::Sender::new(Conduct::default()),
+            renewals: watch::Sender::new(0),
             events,
             numbers: std::sync::atomic::AtomicU64::new(1),
             ports,
@@ -326,6 +396,17 @@ impl Doors {
         Ok(Self { shared })
     }
 
+    /// Shows another identity from the next handshake on.
+    pub(super) fn change_identity(&self, identity: &Identity) -> Result<(), TlsError> {
+        self.shared.endpoint.change_identity(identity)?;
+        self.shared.stranger.change_identity(identity)
+    }
+
+    /// Dials anew, if this side dials; the connections that stand go on until then.
+    pub(super) fn renew(&self) {
+        self.shared.renewals.send_modify(|count| *count += 1);
+    }
+
     /// Trusts these identities, one peer's, from the next handshake on.
     pub(super) fn trust(&self, keys: &[NodeKey], conduct: Conduct) {
         self.shared.pins.replace(keys.iter().copied());
@@ -335,35 +416,59 @@ impl Doors {
 
 async fn dial(shared: Arc<Shared>, link: LinkId, local: SocketAddr, peer: SocketAddr) {
     let mut conduct = shared.conduct.subscribe();
+    let mut renewals = shared.renewals.subscribe();
     let mut pause = REDIAL_MIN;
+    let mut serving: Option<JoinHandle<()>> = None;
     loop {
+        let renews = renewals.has_changed().is_ok_and(|changed| changed);
         let now = *conduct.borrow_and_update();
-        let wait = match now {
-            Conduct::Listens => None,
-            Conduct::Knocks => {
-                shared.knock(local, peer).await;
-                Some(KNOCK_PERIOD)
+        let wait = match (now, &mut serving) {
+            (Conduct::Listens, _) => {
+                if conduct.changed().await.is_err() {
+                    return;
+                }
+                continue;
             }
-            Conduct::Dials => {
-                if shared.dial(link, local, peer).await {
-                    pause = REDIAL_MIN;
+            (Conduct::Knocks, _) => {
+                shared.knock(local, peer).await;
+                KNOCK_PERIOD
+            }
+            (Conduct::Dials, Some(current)) if !renews && !current.is_finished() => {
+                tokio::select! {
+                    _ = current => {}
+                    _ = renewals.changed() => renewals.mark_changed(),
+                    _ = conduct.changed() => conduct.mark_changed(),
+                }
+                pause = REDIAL_MIN;
+                if renewals.has_changed().is_ok_and(|changed| changed) {
+                    continue;
+                }
+                pause
+            }
+            (Conduct::Dials, _) => {
+                let stands = serving.as_ref().is_some_and(|task| !task.is_finished());
+                if let Some(connection) = shared.dial(local, peer, renews && stands).await {
+                    renewals.mark_unchanged();
+                    let (shared, renewal) = (Arc::clone(&shared), renews && stands);
+                    serving = Some(tokio::spawn(async move {
+                        shared.serve(link, connection, renewal).await;
+                    }));
+                    continue;
                 }
                 let wait = pause;
                 pause = (pause * 2).min(REDIAL_MAX);
-                Some(wait)
+                wait
             }
         };
-        let changed = match wait {
-            None => conduct.changed().await.is_ok(),
-            Some(wait) => tokio::select! {
-                changed = conduct.changed() => changed.is_ok(),
-                () = tokio::time::sleep(wait) => false,
-            },
-        };
-        if changed {
-            pause = REDIAL_MIN;
-        } else if wait.is_none() {
-            return;
+        tokio::select! {
+            changed = conduct.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                conduct.mark_changed();
+                pause = REDIAL_MIN;
+            }
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
@@ -382,7 +487,10 @@ async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
                 // is our part takes us for somebody else. Neither gets a connection.
                 Ok(connection)
                     if connection.is_knock() || *shared.conduct.borrow() != Conduct::Listens => {}
-                Ok(connection) => shared.serve(link, connection).await,
+                Ok(connection) => {
+                    let renewal = connection.is_renewal();
+                    shared.serve(link, connection, renewal).await;
+                }
                 Err(error) => {
                     if let Some(reason) = error.reason() {
                         shared.ports[usize::from(link.0)].dropped(reason);
@@ -395,19 +503,27 @@ async fn listen(shared: Arc<Shared>, link: LinkId, listener: TcpListener) {
 }
 
 impl Shared {
-    /// Dials once and serves the connection; true if there was one.
-    async fn dial(&self, link: LinkId, local: SocketAddr, peer: SocketAddr) -> bool {
-        let tried = tokio::time::timeout(DIAL_TIMEOUT, self.endpoint.connect(Some(local), peer));
-        match tried.await {
-            Ok(Ok(connection)) => {
-                self.serve(link, connection).await;
-                return true;
+    /// Dials once.
+    async fn dial(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        renews: bool,
+    ) -> Option<Authenticated> {
+        let dialling = async {
+            if renews {
+                self.endpoint.renew(Some(local), peer).await
+            } else {
+                self.endpoint.connect(Some(local), peer).await
             }
+        };
+        match tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
+            Ok(Ok(connection)) => return Some(connection),
             // A peer that is not there, or not yet, is the heartbeat's news.
             Ok(Err(error)) => self.note_stranger(&error, peer).await,
             Err(_) => {}
         }
-        false
+        None
     }
 
     async fn knock(&self, local: SocketAddr, peer: SocketAddr) {
@@ -431,7 +547,8 @@ impl Shared {
     }
 
     /// Until the connection ends.
-    async fn serve(&self, link: LinkId, connection: Authenticated) {
+    async fn serve(&self, link: LinkId, connection: Authenticated, renewal: bool) {
+        let key = connection.key;
         let Ok(exported) = connection.export::<EXPORT_BYTES>(EXPORT_LABEL) else {
             return;
         };
@@ -458,10 +575,12 @@ impl Shared {
         let up = Connection {
             number,
             link,
-            sender,
+            sender: Some(sender),
             reader: reader.abort_handle(),
             keys: ExportedKeys::new(exported),
+            key,
             server,
+            renewal,
             spoken: false,
         };
         if end

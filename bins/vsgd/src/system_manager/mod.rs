@@ -37,7 +37,7 @@ use runtime::{clock, entropy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use wire::Channel;
-use wire::control::ControlMessage;
+use wire::control::{ControlMessage, TrustMessage};
 use wire::guardian::ToGuardian;
 use wire::heartbeat::State;
 use wire::log::LogRecord;
@@ -130,6 +130,8 @@ struct Manager {
     connections: Connections,
     doors: Doors,
     pairing: Pairing,
+    events: mpsc::Sender<Event>,
+    identity_file: std::path::PathBuf,
     /// Whom the control ports let in.
     trusted: Vec<NodeKey>,
     persistence: Persistence,
@@ -191,6 +193,8 @@ impl Manager {
             connections: Connections::default(),
             doors,
             pairing,
+            events: events.clone(),
+            identity_file: configuration.identity_file(),
             trusted: Vec::new(),
             persistence: Persistence::start(node_file, events).context("node file thread")?,
             log,
@@ -421,6 +425,7 @@ impl Manager {
             | Ask::Pair(_)
             | Ask::Join { .. }
             | Ask::Unpair
+            | Ask::RotateIdentity { .. }
             | Ask::Identity => Answer::Refused("Not for the shell of the core".to_owned()),
         };
         self.children
@@ -477,8 +482,13 @@ impl Manager {
             }
             Event::Control(event) => self.control(event)?,
             Event::Trust(event) => {
-                if let TrustEvent::Ended { attempt, .. } = event {
-                    self.pairing.ended(attempt);
+                match &event {
+                    TrustEvent::Ended { attempt, .. } => self.pairing.ended(*attempt),
+                    TrustEvent::IdentityExchanged(Ok(())) => {
+                        let identity = Identity::load(&self.identity_file)?;
+                        self.pairing.set_own(identity.fingerprint());
+                    }
+                    _ => {}
                 }
                 self.inputs.push_back(SupervisorInput::Trust(event));
             }
@@ -537,8 +547,17 @@ impl Manager {
             ControlEvent::Up(connection) => {
                 self.heartbeats
                     .install_keys(connection.keys, connection.server)?;
+                let (key, renewal) = (connection.key, connection.renewal && !connection.server);
                 let changes = self.connections.up(*connection);
                 self.changed(changes);
+                if renewal {
+                    // The other side uses the connection once it has heard something on it.
+                    let message = ControlMessage::Trust(TrustMessage::Renewed);
+                    let changes = self.connections.send(&message);
+                    self.changed(changes);
+                }
+                let event = TrustEvent::PeerShows { key };
+                self.inputs.push_back(SupervisorInput::Trust(event));
             }
             ControlEvent::Message(number, message) => {
                 self.count_stranger(number, &message);
@@ -604,6 +623,9 @@ impl Manager {
             order @ (TrustOrder::Begin { .. }
             | TrustOrder::Verdict { .. }
             | TrustOrder::Pinned { .. }) => self.pairing.reply(order),
+            TrustOrder::PrepareIdentity => self.prepare_identity(),
+            TrustOrder::ExchangeIdentity => self.exchange_identity(),
+            TrustOrder::Renew => self.doors.renew(),
             TrustOrder::Peer {
                 keys,
                 dials,
@@ -625,6 +647,54 @@ impl Manager {
             }
         }
         Ok(())
+    }
+
+    /// Makes a key beside the present one, off the loop; one that an earlier change left is lost.
+    fn prepare_identity(&self) {
+        let next = self.next_identity_file();
+        self.off_the_loop(move || {
+            let result = match std::fs::remove_file(&next) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error.to_string())
+                }
+                Ok(()) | Err(_) => Identity::create(&next)
+                    .map(|identity| identity.fingerprint())
+                    .map_err(|error| error.to_string()),
+            };
+            TrustEvent::IdentityPrepared(result)
+        });
+    }
+
+    /// Puts it in the place of the present one, off the loop.
+    fn exchange_identity(&self) {
+        let (path, next) = (self.identity_file.clone(), self.next_identity_file());
+        let (doors, pairing) = (self.doors.clone(), self.pairing.endpoint());
+        self.off_the_loop(move || {
+            let exchange = || -> anyhow::Result<()> {
+                Identity::load(&next)?;
+                Identity::replace(&path, &next)?;
+                let identity = Identity::load(&path)?;
+                doors.change_identity(&identity)?;
+                pairing.change_identity(&identity)?;
+                Ok(())
+            };
+            let result = exchange().map_err(|error| format!("{error:#}"));
+            TrustEvent::IdentityExchanged(result)
+        });
+    }
+
+    fn next_identity_file(&self) -> std::path::PathBuf {
+        self.identity_file.with_extension("key.next")
+    }
+
+    fn off_the_loop(&self, work: impl FnOnce() -> TrustEvent + Send + 'static) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if let Ok(event) = tokio::task::spawn_blocking(work).await {
+                // The loop ends with the process only.
+                let _ = events.send(Event::Trust(event)).await;
+            }
+        });
     }
 
     fn changed(&mut self, changes: Vec<Change>) {

@@ -108,6 +108,16 @@ impl Pairing {
         })
     }
 
+    /// For showing another identity.
+    pub(super) fn endpoint(&self) -> TlsEndpoint {
+        self.endpoint.clone()
+    }
+
+    /// This node shows another identity from now on. An exchange that runs fails.
+    pub(super) const fn set_own(&mut self, own: NodeKey) {
+        self.own = own;
+    }
+
     /// Draws a code and listens for whoever was told it.
     ///
     /// # Errors
@@ -194,6 +204,9 @@ impl Pairing {
             TrustOrder::OpenCode { .. }
             | TrustOrder::CloseCode { .. }
             | TrustOrder::Join { .. }
+            | TrustOrder::PrepareIdentity
+            | TrustOrder::ExchangeIdentity
+            | TrustOrder::Renew
             | TrustOrder::Peer { .. } => return,
         };
         if let Some(waiting) = self.waiting.get(&attempt) {

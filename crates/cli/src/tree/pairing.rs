@@ -18,6 +18,11 @@ pub(super) fn redundancy() -> Node {
     keyword("redundancy", "The other node of the pair")
         .administrator()
         .then_all([
+            keyword("identity", "The key by which others know this node").then(
+                keyword("rotate", "Make a new one, and have the others trust it")
+                    .ends(|_| rotate(false))
+                    .then(keyword("force", "Even if host agents are away").ends(|_| rotate(true))),
+            ),
             keyword("join", "Pair with the node that printed a code").then(
                 address("address", "Its address on an HA link").then(
                     code.named("code").ends(join).then(
@@ -50,6 +55,10 @@ pub(super) fn vem() -> Node {
                 }),
             ),
         ])
+}
+
+fn rotate(force: bool) -> Result<Command, BadWord> {
+    Ok(Command::Pairing(PairingCommand::RotateIdentity { force }))
 }
 
 fn join(words: &Words) -> Result<Command, BadWord> {

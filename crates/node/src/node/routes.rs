@@ -99,6 +99,7 @@ impl Node {
             | Ask::Pair(_)
             | Ask::Join { .. }
             | Ask::Unpair
+            | Ask::RotateIdentity { .. }
             | Ask::Identity => Answer::Refused("asked of the wrong one".to_owned()),
         }
     }

@@ -16,7 +16,8 @@ impl Supervisor {
             pair: self.redundancy.record().pair,
             acting: self.redundancy.acting().is_some(),
             highest_epoch: self.redundancy.highest_epoch(),
-            vems: self.vems,
+            vems: self.vems.0,
+            vems_connected: self.vems.1,
         }
     }
 
@@ -76,7 +77,10 @@ impl Supervisor {
                 Writer::Core(write) => {
                     self.tell_redundancy(now, redundancy::Input::Persisted { write });
                 }
-                Writer::Trust(write) => self.trust.durable(write),
+                Writer::Trust(write) => {
+                    let standing = self.standing();
+                    self.trust.durable(now, write, &standing);
+                }
             }
         }
     }

@@ -44,6 +44,7 @@ impl Side {
                 acting: false,
                 highest_epoch: Epoch::default(),
                 vems: 0,
+                vems_connected: 0,
             },
             writes: Vec::new(),
             orders: Vec::new(),
@@ -78,7 +79,7 @@ impl Side {
 
     fn durable(&mut self) {
         for write in core::mem::take(&mut self.writes) {
-            self.trust.durable(write);
+            self.trust.durable(NOW, write, &self.standing);
         }
         self.drain();
     }

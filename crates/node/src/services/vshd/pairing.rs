@@ -18,11 +18,16 @@ use super::wall;
 
 /// A pairing is six steps, of which two may take five seconds each on a bad day; most take none.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
+/// The limits of its steps together, and a disk's.
+const ROTATE_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) fn plan(command: &PairingCommand) -> Plan {
     let manager = |ask, limit| Plan::Fetch([Fetch::Manager(ask)].into(), limit);
     match command {
         PairingCommand::Pair => manager(Ask::Pair(Purpose::Node), SHOW_LIMIT),
+        PairingCommand::RotateIdentity { force } => {
+            manager(Ask::RotateIdentity { force: *force }, ROTATE_LIMIT)
+        }
         PairingCommand::EnrollVem => manager(Ask::Pair(Purpose::Vem), SHOW_LIMIT),
         PairingCommand::Join {
             address: (address, port),
