@@ -36,6 +36,8 @@ pub struct Operator {
     sessions: u64,
     changes: u32,
     set_up: bool,
+    /// Changes typed and not answered, by the start of the node that they were typed at.
+    unanswered: VecDeque<(usize, u64, u32)>,
     last_read: String,
     last_reached: Option<Acknowledgement>,
 }
@@ -74,14 +76,16 @@ impl Operator {
         self.session.as_ref().map(|session| session.since)
     }
 
-    /// A change at that node was answered. Gives its number if it is one that is followed.
-    fn answered(&mut self, node: usize, reached: Acknowledgement) -> Option<u32> {
-        let session = self.session.as_mut().filter(|open| open.node == node)?;
-        session.reached = Some(reached);
-        match session.task {
-            Task::Change(change) => Some(change),
-            Task::Setup | Task::Other => None,
+    /// A change at that node was answered. Gives the oldest that it may be: whatever holds for a
+    /// later one holds for it.
+    fn answered(&mut self, node: usize, boot: u64, reached: Acknowledgement) -> Option<u32> {
+        if let Some(session) = self.session.as_mut().filter(|open| open.node == node) {
+            session.reached = Some(reached);
         }
+        self.unanswered
+            .retain(|(at, start, _)| *at != node || *start == boot);
+        let oldest = self.unanswered.iter().position(|(at, ..)| *at == node)?;
+        self.unanswered.remove(oldest).map(|(_, _, change)| change)
     }
 
     fn begin(&mut self, now: u64, node: usize, task: Task, lines: &[&str]) -> SessionId {
@@ -193,9 +197,10 @@ impl World {
     }
 
     pub(crate) fn changed(&mut self, node: usize, reached: Acknowledgement) {
-        let change = self.operator.answered(node, reached);
+        let boot = self.machines[node].boot;
+        let change = self.operator.answered(node, boot, reached);
         let running = self.running(node);
-        // An answer that came too late for an earlier session is not this change's.
+        // A refused one is not in the configuration.
         let is_ours = |change: &u32| running.contains(&format!("zone z{change}@root\n"));
         let Some(change) = change.filter(is_ours) else {
             return;
@@ -239,6 +244,11 @@ impl World {
         open.failed |= failed;
         let boot = self.machines[node].boot;
         if let Some(line) = open.lines.pop_front() {
+            if let Task::Change(change) = open.task
+                && line.starts_with("zone ")
+            {
+                self.operator.unanswered.push_back((node, boot, change));
+            }
             self.trace
                 .line(self.now, format_args!("operator at node {node}: {line}"));
             self.after(

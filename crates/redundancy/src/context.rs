@@ -448,6 +448,13 @@ impl Context {
         }
     }
 
+    /// The peer's present incarnation has greeted, and acts.
+    pub(crate) fn peer_greets_as_active(&self) -> bool {
+        let hello = self.peer.hello.as_ref();
+        hello
+            .is_some_and(|hello| hello.active && Some(hello.incarnation) == self.peer.incarnation())
+    }
+
     /// Greets the peer once per connection, when this node knows its own history. A standalone
     /// node talks to nobody.
     pub(crate) fn greet(&mut self, now: Time, active: bool, follows: bool) {

@@ -250,6 +250,8 @@ impl Standby {
         let lacks = self.lacks(now, ctx);
         self.failed = false;
         let step = match self.active_has_ended(now, ctx) {
+            // Not heard yet, but it greets as the active that it has become meanwhile.
+            Some(Ended::Restarted) if ctx.peer_greets_as_active() => Step::Negotiate,
             Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
             Some(ended) => self.give_up(now, ctx, ended, &lacks),
             None => {

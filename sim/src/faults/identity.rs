@@ -64,6 +64,7 @@ pub(super) fn clone(world: &mut World, node: usize) -> Option<u64> {
     let mut copy = Machine::new(node, KEYS, original.record.clone(), clock);
     copy.platters = original.platters.after_power_loss();
     copy.disk_ns = MS;
+    copy.damaged = original.damaged;
     copy.boot = original.boot + 1_000_000;
     world.machines.push(copy);
     world.watch.s5.may_fork();

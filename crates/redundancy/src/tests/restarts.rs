@@ -1,6 +1,6 @@
 //! The restart of the pair by an unstable standby, and its bound.
 
-use model::Role;
+use model::{Epoch, Incarnation, Lsn, Role};
 use wire::control::{ControlMessage, Hello};
 use wire::heartbeat::State;
 
@@ -68,6 +68,35 @@ fn an_active_that_restarts_waits_for_its_standby_to_settle_who_leads() {
         matches!(core.phase, Phase::Activating(_)),
         "between equals the primary leads"
     );
+}
+
+#[test]
+fn a_standby_that_slept_while_its_active_restarted_and_led_again_follows_it() {
+    let pair = Pair::stable(1);
+    let mut core = pair.core(B).clone();
+    let seen = core.ctx.seen;
+    let incarnation = Incarnation(77_777);
+    let highest_epoch = Epoch {
+        counter: seen.counter + 1,
+        incarnation,
+        ..seen
+    };
+    core.handle(pair.now, Input::PeerDisconnected);
+    core.handle(pair.now, Input::PeerConnected);
+    let hello = Hello {
+        pair: core.ctx.record.pair,
+        role: Role::Primary,
+        incarnation,
+        highest_epoch,
+        history: (highest_epoch, Lsn(900)),
+        alone: true,
+        active: true,
+        follows: false,
+        uptime_ms: 6_000,
+    };
+    core.handle(pair.now, Input::Control(ControlMessage::Hello(hello)));
+    assert!(core.acting().is_none(), "it has led, and committed, since");
+    assert!(matches!(core.phase, Phase::Booting(_)));
 }
 
 #[test]
