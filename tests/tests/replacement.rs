@@ -7,7 +7,7 @@ use std::time::Duration;
 use system_tests::lab::{ALONE, REDUNDANT};
 use system_tests::soak::await_obeyed;
 use system_tests::soak::load::Load;
-use system_tests::{Lab, bench, site, wait};
+use system_tests::{Lab, agent, bench, site, wait};
 
 /// New connections a second.
 const RATE: u64 = 100;
@@ -66,6 +66,21 @@ fn pair(lab: &Lab, survivor: &str, new: &str) {
     .expect("paired");
 }
 
+/// Waits until the hosts have noticed that a node is gone, which takes them about three seconds:
+/// installing another one takes longer.
+fn missed_by_the_hosts(lab: &Lab) {
+    wait::until("every host misses it", Duration::from_secs(10), || {
+        for host in site::HOSTS {
+            let status = agent::Status::peek(lab, host)?;
+            if status.gateways.iter().all(|gateway| gateway.connected) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .expect("its hosts miss it");
+}
+
 /// The unpinning of the node that is gone.
 fn unpair(lab: &Lab, survivor: &str) {
     lab.must_shell(survivor, &["redundancy unpair", "y"])
@@ -114,6 +129,7 @@ fn a_standby_is_replaced_by_a_new_machine() {
     lab.await_state(active, ALONE).expect("it leads alone");
     lab.configure(active, "zone meanwhile@root")
         .expect("a zone");
+    missed_by_the_hosts(&lab);
     // Step 2: install the new one as a standby, with the same ID. It is found, not trusted.
     install(&lab, old, "secondary");
     lab.fault(&["start-node", old]).expect("on");
@@ -153,6 +169,7 @@ fn an_active_is_replaced_by_a_new_machine() {
     lab.await_state(survivor, ALONE).expect("it takes over");
     lab.configure(survivor, "zone meanwhile@root")
         .expect("a zone");
+    missed_by_the_hosts(&lab);
     // Step 2: isolate the new primary. Step 3: install it, with the same ID. It leads for itself.
     let all = format!("all:{old}");
     lab.fault(&["cut", &all]).expect("isolated");
