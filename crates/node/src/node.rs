@@ -53,6 +53,10 @@ pub trait Disks: core::fmt::Debug + Send {
 }
 
 /// Something that happens inside the node.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and few are kept"
+)]
 #[derive(Debug)]
 enum Step {
     Supervisor(SupervisorInput),

@@ -9,6 +9,10 @@ use wire::heartbeat::Datagram;
 use crate::service::{SessionId, ShellEvent, VemConnection, VemEvent};
 
 /// One event. Everything from outside has been authenticated.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and few are kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeInput {
     /// The deadline has come.

@@ -14,6 +14,10 @@ use wire::vem::ToVem;
 use crate::service::{SessionId, VemConnection};
 
 /// One effect.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and few are kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeOutput {
     /// Send to the peer.

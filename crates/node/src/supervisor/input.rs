@@ -13,6 +13,10 @@ use crate::trust::TrustEvent;
 
 /// One event. Everything from outside the node has been authenticated by the shell: it comes from
 /// the pinned peer, or from a process that this System Manager started.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and few are kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SupervisorInput {
     /// The deadline has come.

@@ -11,6 +11,10 @@ use wire::supervision::{Ask, ToService};
 use crate::trust::TrustOrder;
 
 /// One effect. To be carried out in order; none of them may make the main loop wait for a disk.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are heartbeats, and few are kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SupervisorOutput {
     /// Start the service's process; answer with `Spawned` or `SpawnFailed`.
