@@ -6,6 +6,7 @@
 //! | `commit` | requests of services: access, transactions, acknowledgements, leave to be alone |
 //! | `disk` | records, flushes, compaction |
 //! | `read` | reads and watches |
+//! | `replication` | what the other node's store says, to whom it concerns |
 //! | `serve` | as the active: stream to the standby |
 //! | `follow` | as a standby: subscribe, apply, bulk |
 
@@ -14,6 +15,7 @@ mod commit;
 mod disk;
 mod follow;
 mod read;
+mod replication;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,7 @@ use crate::{Input, Output};
 
 use archive::Archiving;
 use commit::{Alone, PendingCommit};
-use follow::{Chunk, Following, Replacing};
+use follow::{Following, Replacing};
 use serve::Serving;
 
 /// What the store has done, for `show` and for tests.
@@ -373,76 +375,6 @@ impl Store {
                 }
             }
             Err(error) => self.respond(&message, &Response::Refused(error.to_string())),
-        }
-    }
-
-    fn replication(&mut self, now: Time, replication: Replication) {
-        match replication {
-            Replication::Subscribe { have, cursor } => self.subscribed(now, have, cursor),
-            Replication::Ack {
-                epoch,
-                lsn,
-                config_hash,
-            } => {
-                self.acknowledged(now, epoch, lsn, config_hash);
-            }
-            Replication::Chunk {
-                epoch,
-                snapshot,
-                history,
-                after,
-                records,
-                next,
-            } => {
-                if self.accepts(epoch) {
-                    let at = (history, snapshot);
-                    self.chunk(
-                        now,
-                        Chunk {
-                            at,
-                            after,
-                            records,
-                            next,
-                        },
-                    );
-                }
-            }
-            Replication::Entries { epoch, entries } => {
-                if self.accepts(epoch) {
-                    self.entries(now, epoch, entries);
-                }
-            }
-            Replication::Follow { epoch } => {
-                if self.accepts(epoch) && !self.following.is_asking() {
-                    self.subscribe(now);
-                }
-            }
-            Replication::Contained { epoch, have } => {
-                if self.accepts(epoch) {
-                    self.contained(epoch, have);
-                }
-            }
-            Replication::ArchiveOffered { head } => self.archive_offered(*head),
-            Replication::ArchiveWanted {
-                epoch,
-                archive,
-                from,
-            } => {
-                if self.accepts(epoch) {
-                    self.archive_wanted(now, archive, from);
-                }
-            }
-            Replication::ArchiveRecords {
-                archive,
-                from,
-                records,
-                last,
-            } => self.archive_records(now, archive, from, records, last),
-            Replication::ArchiveKept { epoch, archive } => {
-                if self.accepts(epoch) {
-                    self.archive_kept(now, archive);
-                }
-            }
         }
     }
 

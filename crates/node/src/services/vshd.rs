@@ -15,6 +15,7 @@ mod attach;
 mod conflicts;
 mod dispatch;
 mod pairing;
+mod prompts;
 mod session;
 mod show;
 mod system;
@@ -27,7 +28,6 @@ use cli::tree::Grammar;
 use cli::{Command, Invocation, Mode, Standing};
 use model::{ServiceName, Time};
 use wire::broker::{Kind, Message, decode_body};
-use wire::checkpoint::Acknowledgement;
 use wire::conflict::{HELD, KEPT};
 use wire::console::{FromShell, LINE_MAX_BYTES, ToShell};
 use wire::supervision::{Activity, FromService, Posture};
@@ -40,16 +40,12 @@ use attach::CARRIED;
 use conflicts::Archives;
 use dispatch::{Known, Outcome, Plan};
 use session::{Asked, Fetch, Reply, Session, State};
-use system::{SYSTEM, SystemStart, put_started};
+use system::{SYSTEM, SystemStart};
 
 pub use session::{IDLE_LIMIT, LINES_MAX};
 
 /// Most sessions: as many as the original's `line vty` has. A further one is told so and closed.
 pub const SESSIONS_MAX: usize = 32;
-
-/// Told to whoever was configuring when their node stopped leading.
-const CONFIGURATION_ENDED: &str = "Configuration mode has ended: this supervisor is not active any \
-                                   more. Lines that were answered are kept; configure the active.";
 
 /// What `vshd` knows of its node from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,43 +177,6 @@ impl Vshd {
         }
         self.refresh_prompts();
         self.activated(now);
-    }
-
-    /// This node does not lead any more: whoever was configuring is told.
-    fn leave_configuration(&mut self) {
-        let configuring = |session: &Session| session.mode != Mode::Exec;
-        let ids: Vec<SessionId> = self
-            .sessions
-            .iter_mut()
-            .filter(|(_, session)| configuring(session))
-            .map(|(id, session)| {
-                session.mode = Mode::Exec;
-                session.entered = None;
-                session.configured = false;
-                *id
-            })
-            .collect();
-        for id in ids {
-            self.tell(id, ToShell::Console(CONFIGURATION_ENDED.to_owned()));
-        }
-    }
-
-    /// Tells those who sit before a prompt that it has become another.
-    fn refresh_prompts(&mut self) {
-        let standing = self.standing();
-        let mut changed = Vec::new();
-        for (id, session) in &mut self.sessions {
-            let prompt = session.mode.prompt(&self.hostname, standing);
-            let shown = session.prompt_columns > 0;
-            if matches!(session.state, State::Ready) && shown && session.prompt != prompt {
-                session.prompt_columns = prompt.chars().count();
-                session.prompt.clone_from(&prompt);
-                changed.push((*id, prompt));
-            }
-        }
-        for (id, prompt) in changed {
-            self.tell(id, ToShell::NewPrompt(prompt));
-        }
     }
 
     fn apply_posture(&mut self) {
@@ -410,17 +369,6 @@ impl Vshd {
         self.prompt(id, false);
     }
 
-    fn prompt(&mut self, id: SessionId, failed: bool) {
-        let standing = self.standing();
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let prompt = session.mode.prompt(&self.hostname, standing);
-        session.prompt_columns = prompt.chars().count();
-        session.prompt.clone_from(&prompt);
-        self.tell(id, ToShell::Prompt { prompt, failed });
-    }
-
     fn end(&mut self, id: SessionId, why: &str) {
         if !why.is_empty() {
             self.tell(id, ToShell::Output(format!("{why}\n")));
@@ -468,21 +416,6 @@ impl Vshd {
             }
             Kind::Notification | Kind::Request => {}
         }
-    }
-
-    /// The first active of the pair writes down when its system started.
-    fn write_down_system_start(&mut self, now: Time) {
-        let leads = self.active_since.is_some();
-        let due = leads && self.checkpoint.is_loaded(SYSTEM) && !self.system.is_known();
-        if !due || self.unix_s.0 == 0 || self.system.asked {
-            return;
-        }
-        let unix_s = self.unix_s.0 + now.since(self.unix_s.1).as_secs();
-        let own_s = now.since(self.facts.started).as_secs();
-        let operations = put_started(unix_s.saturating_sub(own_s));
-        // Refused, it is tried again when this node next takes the lead: only a display lacks it.
-        let level = Acknowledgement::Volatile;
-        self.system.asked = self.checkpoint.commit(now, operations, level).is_ok();
     }
 
     fn checkpoint_events(&mut self, now: Time) {

@@ -3,7 +3,9 @@
 //! lasts as long as either node does.
 
 use model::{ServiceName, Time};
-use wire::checkpoint::{Durability, Namespace, Operation, Scope};
+use wire::checkpoint::{Acknowledgement, Durability, Namespace, Operation, Scope};
+
+use super::Vshd;
 
 /// Where it is stored.
 pub(super) const SYSTEM: Namespace = Namespace {
@@ -69,4 +71,21 @@ pub(super) fn put_started(unix_s: u64) -> Vec<Operation> {
         key: STARTED.to_vec(),
         value: unix_s.to_be_bytes().to_vec(),
     }]
+}
+
+impl Vshd {
+    /// The first active of the pair writes down when its system started.
+    pub(super) fn write_down_system_start(&mut self, now: Time) {
+        let leads = self.active_since.is_some();
+        let due = leads && self.checkpoint.is_loaded(SYSTEM) && !self.system.is_known();
+        if !due || self.unix_s.0 == 0 || self.system.asked {
+            return;
+        }
+        let unix_s = self.unix_s.0 + now.since(self.unix_s.1).as_secs();
+        let own_s = now.since(self.facts.started).as_secs();
+        let operations = put_started(unix_s.saturating_sub(own_s));
+        // Refused, it is tried again when this node next takes the lead: only a display lacks it.
+        let level = Acknowledgement::Volatile;
+        self.system.asked = self.checkpoint.commit(now, operations, level).is_ok();
+    }
 }
