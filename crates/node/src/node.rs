@@ -58,6 +58,10 @@ pub trait Disks: core::fmt::Debug + Send {
     reason = "nearly all are heartbeats, and few are kept"
 )]
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time is moved, and heartbeats are what most of them are"
+)]
 enum Step {
     Supervisor(SupervisorInput),
     Service(ServiceName, ServiceInput),
