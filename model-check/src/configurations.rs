@@ -55,14 +55,31 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             name: "partitions",
-            about: "one-way and whole partitions, VEMs out of reach, a crash, commits",
+            about: "one-way and whole partitions, VEMs out of reach, a crash, a commit; any three at once",
             cold: false,
             scope: Scope {
                 budget: Budget {
                     crashes: 1,
+                    cuts: 1,
+                    vem_cuts: 1,
+                    commits: 1,
+                    ..NONE
+                },
+                deaths: &[Death::Silent],
+                cuts: EACH_WAY,
+                vem_cuts: &[1, 2],
+                orders: &[],
+                at_once: 3,
+            },
+        },
+        Configuration {
+            name: "cuts",
+            about: "two partitions, one-way or whole, while VEMs are out of reach twice; any two at once",
+            cold: false,
+            scope: Scope {
+                budget: Budget {
                     cuts: 2,
                     vem_cuts: 2,
-                    commits: 1,
                     ..NONE
                 },
                 deaths: &[Death::Silent],
@@ -74,11 +91,11 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             name: "crashes",
-            about: "deaths of every kind between any two effects, slow disks, commits",
+            about: "a death between any two effects, a slow disk, a partition, a commit; any three at once",
             cold: false,
             scope: Scope {
                 budget: Budget {
-                    crashes: 2,
+                    crashes: 1,
                     cuts: 1,
                     disks: 1,
                     commits: 1,
@@ -95,19 +112,18 @@ pub fn all() -> Vec<Configuration> {
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[],
-                at_once: 2,
+                at_once: 3,
             },
         },
         Configuration {
             name: "operator",
-            about: "every command at every moment, control messages that are late, a crash",
+            about: "two commands at any moment, late control messages, a crash; any two at once",
             cold: false,
             scope: Scope {
                 budget: Budget {
                     crashes: 1,
                     orders: 2,
                     stalls: 1,
-                    failures: 1,
                     ..NONE
                 },
                 deaths: &[Death::Silent, Death::Processes],
@@ -119,21 +135,20 @@ pub fn all() -> Vec<Configuration> {
         },
         Configuration {
             name: "services",
-            about: "services that fail or restart while the active dies",
+            about: "services that fail or restart, a partition, a commit; any three at once",
             cold: false,
             scope: Scope {
                 budget: Budget {
-                    crashes: 1,
                     cuts: 1,
                     failures: 2,
                     commits: 1,
                     ..NONE
                 },
-                deaths: &[Death::Silent, Death::Processes],
+                deaths: &[Death::Silent],
                 cuts: BOTH_WAYS,
                 vem_cuts: &[],
                 orders: &[],
-                at_once: 2,
+                at_once: 3,
             },
         },
         Configuration {

@@ -28,6 +28,8 @@ pub(crate) enum Stage {
     Release,
     /// Two thousand seeds of the simulation.
     Simulation,
+    /// The redundancy protocol as a model, to its fixpoint.
+    Model,
     /// The product from outside: pairs in namespaces, real traffic, real faults.
     System,
 }
@@ -51,6 +53,7 @@ impl Stage {
             Self::Document => "document: cargo doc, warnings are errors",
             Self::Release => "release: build of the binaries",
             Self::Simulation => "simulation: 2,000 seeds on virtual time",
+            Self::Model => "model: every order of a few faults, to the fixpoint",
             Self::System => "system: pairs in network namespaces",
         }
     }
@@ -64,6 +67,7 @@ impl Stage {
             Self::Document => "document",
             Self::Release => "release",
             Self::Simulation => "simulation",
+            Self::Model => "model",
             Self::System => "system",
         }
     }
@@ -71,9 +75,12 @@ impl Stage {
     /// How it is counted.
     pub(crate) const fn counting(self) -> Counting {
         match self {
-            Self::Format | Self::Lint | Self::Document | Self::Release | Self::Simulation => {
-                Counting::One
-            }
+            Self::Format
+            | Self::Lint
+            | Self::Document
+            | Self::Release
+            | Self::Simulation
+            | Self::Model => Counting::One,
             Self::Unit | Self::System => Counting::Harness,
         }
     }
@@ -82,7 +89,7 @@ impl Stage {
     pub(crate) const fn limit(self) -> Duration {
         let minutes = match self {
             Self::Format => 2,
-            Self::Lint | Self::Document | Self::Release | Self::Simulation => 15,
+            Self::Lint | Self::Document | Self::Release | Self::Simulation | Self::Model => 15,
             Self::Unit | Self::System => 25,
         };
         Duration::from_secs(minutes * 60)
@@ -95,14 +102,16 @@ impl Stage {
 
     /// Whether it runs what [`Self::Release`] builds.
     pub(crate) const fn needs_release(self) -> bool {
-        matches!(self, Self::Simulation | Self::System)
+        matches!(self, Self::Simulation | Self::Model | Self::System)
     }
 
     /// What must be installed.
     pub(crate) const fn needs(self) -> &'static [Need] {
         match self {
             Self::Format => &[],
-            Self::Lint | Self::Document | Self::Release | Self::Simulation => packages::BUILD,
+            Self::Lint | Self::Document | Self::Release | Self::Simulation | Self::Model => {
+                packages::BUILD
+            }
             Self::Unit | Self::System => packages::LAB,
         }
     }
@@ -139,6 +148,9 @@ impl Stage {
                 command.args(["--seeds", SIMULATION_SEEDS]);
                 return command;
             }
+            Self::Model => {
+                return Command::new(workspace.release_folder().join("model-check"));
+            }
             // One test at a time: each measures, and two labs at once would measure each other.
             Self::System => &[
                 "test",
@@ -157,7 +169,7 @@ impl Stage {
                 command.env("RUSTDOCFLAGS", flags);
             }
             Self::Release => {
-                for package in PRODUCT.iter().chain(&["sim"]) {
+                for package in PRODUCT.iter().chain(&["model-check", "sim"]) {
                     command.args(["-p", package]);
                 }
             }
@@ -165,7 +177,7 @@ impl Stage {
                 command.env("TWINWALL_BIN_DIR", workspace.release_folder());
                 command.env("TWINWALL_LOG_DIR", workspace.logs().join("test"));
             }
-            Self::Format | Self::Lint | Self::Unit | Self::Simulation => {}
+            Self::Format | Self::Lint | Self::Unit | Self::Simulation | Self::Model => {}
         }
         command
     }

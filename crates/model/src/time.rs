@@ -54,3 +54,19 @@ impl fmt::Display for Time {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_does_not_wrap_after_49_days() {
+        let wrap = Time::from_ms(1 << 32);
+        let later = wrap + Duration::from_millis(5);
+        assert_eq!(
+            later.since(Time::from_ms((1 << 32) - 5)),
+            Duration::from_millis(10)
+        );
+        assert_eq!(later.since(Time(0)), Duration::from_millis((1 << 32) + 5));
+    }
+}

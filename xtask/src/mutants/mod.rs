@@ -24,8 +24,6 @@ use crate::mutants::plan::Mutant;
 use crate::mutants::tree::Tree;
 use crate::workspace::Workspace;
 
-pub(crate) use plan::check_applies;
-
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {

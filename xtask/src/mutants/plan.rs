@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::mutants::detector::Detector;
-use crate::mutants::tree;
 use crate::workspace::Workspace;
 
 /// A deliberate fault.
@@ -70,23 +69,4 @@ pub(crate) fn read(workspace: &Workspace) -> Result<Vec<Mutant>> {
         }
     }
     Ok(mutants)
-}
-
-/// `cargo xtask test mutants`: every patch applies to the sources as they are. Cheap, so that a
-/// change that a mutant depends on is seen when it is made.
-pub(crate) fn check_applies(workspace: &Workspace) -> Result<()> {
-    let mut stale = Vec::new();
-    for mutant in read(workspace)? {
-        if let Err(error) = tree::applies(workspace.root(), &mutant.patch) {
-            println!("{}: {error:#}", mutant.name);
-            stale.push(mutant.name);
-        }
-    }
-    if !stale.is_empty() {
-        bail!(
-            "no longer apply: {}; write them anew for the sources as they are now",
-            stale.join(", ")
-        );
-    }
-    Ok(())
 }

@@ -137,7 +137,7 @@ impl Patched<'_> {
 }
 
 /// Whether `patch` applies to the sources in `root`.
-pub(crate) fn applies(root: &Path, patch: &Path) -> Result<()> {
+fn applies(root: &Path, patch: &Path) -> Result<()> {
     git_apply(root, &["--check"], patch)
 }
 
