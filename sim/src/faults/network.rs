@@ -174,7 +174,7 @@ pub(super) fn flap(world: &mut World) -> Option<u64> {
 pub(super) fn flap_again(world: &mut World, left: u32, every: u64) {
     for path in &mut world.net.links {
         for direction in path.iter_mut().filter(|direction| !direction.permanent) {
-            direction.cut = world.chaos && left % 2 == 0 && left > 0;
+            direction.cut = world.chaos && left.is_multiple_of(2) && left > 0;
         }
     }
     world.check_later(CONTROL);

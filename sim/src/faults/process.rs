@@ -155,7 +155,6 @@ pub(super) fn lose_power_at_a_step(world: &mut World, node: usize) -> Option<u64
     );
     world.machines[node].dies_after = Some(steps);
     // Often enough there is nothing but beats to be interrupted: give it something.
-    let boot = world.machines[node].boot;
     match world.rng.random_range(0..4_u32) {
         0 => {
             let _ = super::commands::type_in(world, &["system switchover"]);
@@ -166,14 +165,9 @@ pub(super) fn lose_power_at_a_step(world: &mut World, node: usize) -> Option<u64
                 world.feed(node, NodeInput::Kill { service });
             }
         }
-        2 => {
-            if world.machines[1 - node].is_awake() {
-                world.kill_system_manager(1 - node);
-            }
-        }
+        2 if world.machines[1 - node].is_awake() => world.kill_system_manager(1 - node),
         _ => {}
     }
-    let _ = boot;
     Some(S)
 }
 

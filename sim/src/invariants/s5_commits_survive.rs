@@ -85,7 +85,7 @@ impl CommitsSurvive {
         let gone = |change: &&u32, archives_count: bool| {
             let zone = zone(**change);
             let found = there.contains(zone.as_str());
-            !found && !(archives_count && archived.contains(zone.as_str()))
+            !(found || archives_count && archived.contains(zone.as_str()))
         };
         if let Some(change) = self.replicated.iter().find(|c| gone(c, self.forked)) {
             let was = "was acknowledged as replicated and is gone";

@@ -1,4 +1,4 @@
-//! 1. B active; all links cut, votes absent; A takes over at a higher epoch; heal; A resets: B must
+//! Schedule 1: B active; all links cut, votes absent; A takes over at a higher epoch; heal; A resets: B must
 //! decide again at once, under a new epoch above all, accepted by every VEM.
 
 use crate::script::{A, B, Script, obeys};

@@ -1,4 +1,4 @@
-//! 2. B standby loses HA links and VEMs for a second, VEMs registered: it must not take over, and A
+//! Schedule 2: B standby loses HA links and VEMs for a second, VEMs registered: it must not take over, and A
 //! must not reset.
 
 use crate::script::{A, B, Script};

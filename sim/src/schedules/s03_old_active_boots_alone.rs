@@ -1,4 +1,4 @@
-//! 3. A active, B stable; A dies; B takes over and commits; B dies; A boots alone: it must not lead
+//! Schedule 3: A active, B stable; A dies; B takes over and commits; B dies; A boots alone: it must not lead
 //! with old configuration.
 
 use crate::script::{A, B, Script};

@@ -1,4 +1,4 @@
-//! 4. As 3, but both boot together: B's commits survive, then A leads or follows.
+//! Schedule 4: As 3, but both boot together: B's commits survive, then A leads or follows.
 
 use crate::invariants::l1_one_active_with_standby;
 use crate::script::{A, B, Script};

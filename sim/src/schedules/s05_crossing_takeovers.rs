@@ -1,4 +1,4 @@
-//! 5. A and B reserve epochs at the same counter; takeovers cross; a rolled-back machine uses an old
+//! Schedule 5: A and B reserve epochs at the same counter; takeovers cross; a rolled-back machine uses an old
 //! reservation; a clone appears: every VEM obeys one, no epoch is used twice (S1, S2, S3 are looked
 //! at in every step).
 

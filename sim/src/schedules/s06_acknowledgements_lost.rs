@@ -1,4 +1,4 @@
-//! 6. Acknowledgements lost one way; A answers a commit `local`; A dies: B takes over only with an
+//! Schedule 6: Acknowledgements lost one way; A answers a commit `local`; A dies: B takes over only with an
 //! alarm naming the gap, or not at all; on A's return the commit is merged or archived, never
 //! silently gone (S5 is looked at when the script ends).
 

@@ -1,4 +1,4 @@
-//! 7. VEM-1 hears only A, VEM-2 only B, then contact by any one path: one active within a hold time.
+//! Schedule 7: VEM-1 hears only A, VEM-2 only B, then contact by any one path: one active within a hold time.
 
 use crate::script::{A, B, Script};
 use crate::world::{MS, S};

@@ -1,4 +1,4 @@
-//! 8. The whole host stalls 400 ms, both nodes at once, 100 times: no role change.
+//! Schedule 8: The whole host stalls 400 ms, both nodes at once, 100 times: no role change.
 
 use crate::script::{A, B, Script};
 use crate::world::MS;

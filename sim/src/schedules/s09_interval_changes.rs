@@ -1,4 +1,4 @@
-//! 9. Interval changed from 10 s to 10 ms and back on a live pair: no role change.
+//! Schedule 9: Interval changed from 10 s to 10 ms and back on a live pair: no role change.
 
 use crate::script::{A, Script};
 use crate::world::S;

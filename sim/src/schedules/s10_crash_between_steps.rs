@@ -1,4 +1,4 @@
-//! 10. Crash between any two steps of yield, gasp, takeover, epoch write, archive, reset: power fails
+//! Schedule 10: Crash between any two steps of yield, gasp, takeover, epoch write, archive, reset: power fails
 //! after each number of effects, of either node, while the pair goes through each of them; then
 //! both come back and serve, and nothing acknowledged is gone.
 

@@ -14,10 +14,6 @@ use crate::service::{SessionId, ShellEvent, VemConnection, VemEvent};
     reason = "nearly all are heartbeats, and few are kept"
 )]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time is moved, and heartbeats are what most of them are"
-)]
 pub enum NodeInput {
     /// The deadline has come.
     Tick,

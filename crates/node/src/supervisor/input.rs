@@ -18,10 +18,6 @@ use crate::trust::TrustEvent;
     reason = "nearly all are heartbeats, and few are kept"
 )]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time is moved, and heartbeats are what most of them are"
-)]
 pub enum SupervisorInput {
     /// The deadline has come.
     Tick,
