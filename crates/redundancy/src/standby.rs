@@ -161,6 +161,11 @@ impl Standby {
             (!self.watch.out_of_step, "the active's newest content"),
             (ctx.health == ServicesHealth::Ready, "ready services"),
             (ctx.peer.fault.is_none(), "a supervisor of its pair"),
+            // Its reservation may even be above that epoch, by the incarnation alone.
+            (
+                ctx.seen.node != ctx.node || ctx.has_led(ctx.seen),
+                "an identity of its own (a clone of this supervisor has led)",
+            ),
             (self.reserved(ctx).is_some(), "a reserved epoch"),
             (
                 self.granted == Some(self.epoch) && self.grant_stands,

@@ -165,3 +165,41 @@ fn a_second_node_with_the_peers_identity_is_refused_with_the_first() {
         pair.is_stable(B) && pair.mode_ha(A)
     });
 }
+
+/// A clone of the standby has led, and the old active follows it.
+#[test]
+fn a_standby_that_meets_an_epoch_of_its_own_identity_does_not_take_over() {
+    let mut pair = Pair::stable(1);
+    pair.run(100);
+    let mut content = pair.core(A).ctx.said.clone().expect("A speaks");
+    content.incarnation = Incarnation(500);
+    content.state = wire::heartbeat::State::Standby;
+    content.epoch = model::Epoch {
+        counter: content.epoch.counter + 1,
+        node: model::NodeKey([2; 32]),
+        // Below the reservation, as it happens.
+        incarnation: Incarnation(0),
+    };
+    content.grant = false;
+    pair.kill(A);
+    let now = pair.now;
+    pair.tell(
+        B,
+        Input::Heartbeat {
+            link: LinkId(0),
+            content,
+            peer_hold_time: Duration::from_millis(300),
+            echo: now,
+        },
+    );
+    assert!(!pair.is_stable(B));
+    for _ in 0..20_000 {
+        pair.run(1);
+        assert!(pair.actives().is_empty());
+    }
+    let reason = pair.reason(B);
+    assert!(
+        reason.contains("bears this supervisor's identity"),
+        "{reason}"
+    );
+}
