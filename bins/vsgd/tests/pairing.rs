@@ -190,6 +190,47 @@ fn unpaired_the_active_goes_on_and_the_other_waits_and_may_be_replaced() {
     assert_eq!(one.said("%REDUNDANCY-2-RESET"), 0);
 }
 
+/// Another pair on the same network, with the same pair ID and the roles and addresses that fit: it
+/// is seen, and that is all.
+#[test]
+fn two_pairs_with_equal_ids_on_one_network_never_mix() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut one, mut two) = strangers(folder.path());
+    one.start();
+    one.wait_for(LEADS, 0);
+    two.start();
+    pair(&one, &two);
+    one.wait_for(STABLE, 0);
+    // The second of the other pair comes up where the second of this one was.
+    let elsewhere = folder.path().join("sup-1");
+    let mut foreign = Node::new(&elsewhere, &one.network, 2);
+    foreign.init("secondary", &["--pair-id", "7"]);
+    let output = foreign.verb("pin", &["--peer", &format!("SHA256:{}", "ab".repeat(32))]);
+    assert!(output.status.success(), "{output:?}");
+    two.stop();
+    one.wait_for("MOD_REMOVE", 0);
+    foreign.start();
+    // Both serve their own; whoever of them dials is refused by the other, and seen.
+    let identity = |node: &Node| node.shows("redundancy identity")["identity"].clone();
+    let their = identity(&foreign)["fingerprint"].clone();
+    eventually("the foreign node is seen", || {
+        identity(&one)["found_not_paired"][0]["fingerprint"] == their
+            || identity(&foreign)["found_not_paired"][0]["fingerprint"]
+                == identity(&one)["fingerprint"]
+    });
+    foreign.wait_for(LEADS, 0);
+    assert_eq!(identity(&one)["peer"]["connected"], false);
+    assert_eq!((one.said(STABLE), one.said(LEADS)), (1, 1));
+    assert_eq!(
+        one.said("%REDUNDANCY-2-RESET") + foreign.said("%REDUNDANCY-2-RESET"),
+        0
+    );
+    // The right one finds its place again.
+    foreign.stop();
+    two.start();
+    one.wait_for(STABLE, 1);
+}
+
 /// A host agent as far as pairing and trust go.
 struct Host {
     identity: Identity,

@@ -594,3 +594,6 @@ impl Trust {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,11 @@
 
 mod children;
 mod control;
+mod doors;
 mod pairing;
 mod persistence;
 mod processes;
+mod trusting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -22,9 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use model::{DropReason, Epoch, Incarnation, Lsn, NodeKey, ServiceName, Time};
-use node::supervisor::{
-    Start, Supervisor, SupervisorInput, SupervisorOutput, TrustEvent, TrustOrder,
-};
+use node::supervisor::{Start, Supervisor, SupervisorInput, SupervisorOutput, TrustEvent};
 use redundancy::{NodeRecord, Timing};
 use runtime::heartbeat::{HeartbeatEvent, HeartbeatLink, Heartbeats};
 use runtime::identity::Identity;
@@ -46,8 +46,9 @@ use wire::supervision::{Answer, Ask, ToService};
 use crate::configuration::Configuration;
 use crate::{RESET_REASON, node_record, verbs};
 use children::{ChildEvent, Children, RunNumber};
-use control::{Change, Conduct, Connections, ControlEvent, Doors};
-use pairing::{Knock, Pairing, Places};
+use control::{Change, Connections, ControlEvent};
+use doors::Doors;
+use pairing::{Knock, Pairing};
 use persistence::Persistence;
 
 /// Events waiting for the loop. Their senders wait when it is full, and so do those who send to
@@ -171,10 +172,10 @@ impl Manager {
             .with_context(|| format!("log file {}", configuration.log_file.display()))?;
         let links: Vec<_> = configuration.links.iter().map(heartbeat_link).collect();
         let heartbeats = Heartbeats::start(links)?;
-        let control_ports = control::ports(&configuration.links);
+        let control_ports = doors::ports(&configuration.links);
         let ports = control_ports.clone();
         let doors = Doors::open(&configuration.links, &identity, ports, events.clone()).await?;
-        let pairing = Pairing::new(&identity, places(configuration), events.clone())?;
+        let pairing = Pairing::new(&identity, trusting::places(configuration), events.clone())?;
         let key = identity.fingerprint();
         let timing = Timing::clamped(record.interval_ms, record.misses);
         let start = Start {
@@ -593,110 +594,6 @@ impl Manager {
         }
     }
 
-    /// Whom to trust, and pairings.
-    fn trust(&mut self, order: TrustOrder) -> anyhow::Result<()> {
-        match order {
-            TrustOrder::OpenCode {
-                offer,
-                purpose,
-                service,
-                question,
-            } => {
-                let answer = match self.pairing.open(offer, purpose) {
-                    Ok(code) => Answer::Code(code),
-                    Err(problem) => {
-                        let event = TrustEvent::CodeNotOpened { offer };
-                        self.inputs.push_back(SupervisorInput::Trust(event));
-                        Answer::Refused(problem)
-                    }
-                };
-                self.children
-                    .send(service, ToService::Answer { question, answer });
-            }
-            TrustOrder::CloseCode { offer } => self.pairing.close(offer),
-            TrustOrder::Join {
-                attempt,
-                address,
-                code,
-                introduction,
-            } => self.pairing.join(attempt, (address, code), introduction),
-            order @ (TrustOrder::Begin { .. }
-            | TrustOrder::Verdict { .. }
-            | TrustOrder::Pinned { .. }) => self.pairing.reply(order),
-            TrustOrder::PrepareIdentity => self.prepare_identity(),
-            TrustOrder::ExchangeIdentity => self.exchange_identity(),
-            TrustOrder::Renew => self.doors.renew(),
-            TrustOrder::Peer {
-                keys,
-                dials,
-                knocks,
-            } => {
-                let conduct = match (dials, knocks) {
-                    (true, _) => Conduct::Dials,
-                    (false, true) => Conduct::Knocks,
-                    (false, false) => Conduct::Listens,
-                };
-                self.doors.trust(&keys, conduct);
-                let known = self.trusted.iter().any(|key| keys.contains(key));
-                if !self.trusted.is_empty() && !known {
-                    self.heartbeats.forget_keys()?;
-                    let changes = self.connections.leave_all();
-                    self.changed(changes);
-                }
-                self.trusted = keys;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a key beside the present one, off the loop; one that an earlier change left is lost.
-    fn prepare_identity(&self) {
-        let next = self.next_identity_file();
-        self.off_the_loop(move || {
-            let result = match std::fs::remove_file(&next) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error.to_string())
-                }
-                Ok(()) | Err(_) => Identity::create(&next)
-                    .map(|identity| identity.fingerprint())
-                    .map_err(|error| error.to_string()),
-            };
-            TrustEvent::IdentityPrepared(result)
-        });
-    }
-
-    /// Puts it in the place of the present one, off the loop.
-    fn exchange_identity(&self) {
-        let (path, next) = (self.identity_file.clone(), self.next_identity_file());
-        let (doors, pairing) = (self.doors.clone(), self.pairing.endpoint());
-        self.off_the_loop(move || {
-            let exchange = || -> anyhow::Result<()> {
-                Identity::load(&next)?;
-                Identity::replace(&path, &next)?;
-                let identity = Identity::load(&path)?;
-                doors.change_identity(&identity)?;
-                pairing.change_identity(&identity)?;
-                Ok(())
-            };
-            let result = exchange().map_err(|error| format!("{error:#}"));
-            TrustEvent::IdentityExchanged(result)
-        });
-    }
-
-    fn next_identity_file(&self) -> std::path::PathBuf {
-        self.identity_file.with_extension("key.next")
-    }
-
-    fn off_the_loop(&self, work: impl FnOnce() -> TrustEvent + Send + 'static) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            if let Ok(event) = tokio::task::spawn_blocking(work).await {
-                // The loop ends with the process only.
-                let _ = events.send(Event::Trust(event)).await;
-            }
-        });
-    }
-
     fn changed(&mut self, changes: Vec<Change>) {
         self.inputs
             .extend(changes.into_iter().map(|change| match change {
@@ -731,19 +628,6 @@ impl Manager {
 /// What a node's epochs are ordered by: the fingerprint of its first identity.
 pub(crate) fn record_node(record: &NodeRecord, identity: NodeKey) -> NodeKey {
     record.identities.node.unwrap_or(identity)
-}
-
-fn places(configuration: &Configuration) -> Places {
-    let service = configuration.service.as_ref();
-    Places {
-        nodes: configuration
-            .links
-            .iter()
-            .map(|link| link.local.ip())
-            .collect(),
-        vems: service.map(|service| service.listen.ip()),
-        port: configuration.pairing.port,
-    }
 }
 
 fn heartbeat_link(link: &crate::configuration::Link) -> HeartbeatLink {

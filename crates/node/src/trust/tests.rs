@@ -339,13 +339,6 @@ fn a_host_agent_is_trusted_on_both_nodes_until_it_is_removed() {
         side.trust.peer_connected(true);
         side.drain();
     }
-    let pass = |from: &mut Side, to: &mut Side| {
-        for message in core::mem::take(&mut from.sent) {
-            to.trust.message(message);
-        }
-        to.drain();
-        to.durable();
-    };
     pass(&mut one, &mut two);
     pass(&mut two, &mut one);
     assert_eq!(two.trust.trusted().vems, [vem]);
@@ -357,4 +350,138 @@ fn a_host_agent_is_trusted_on_both_nodes_until_it_is_removed() {
         (one.trust.trusted().vems, two.trust.trusted().vems),
         (vec![], vec![])
     );
+}
+
+/// Messages of `from` to `to`, and the writes they cause.
+fn pass(from: &mut Side, to: &mut Side) {
+    for message in core::mem::take(&mut from.sent) {
+        to.trust.message(message);
+    }
+    to.drain();
+    to.durable();
+}
+
+fn connected() -> (Side, Side) {
+    let (mut one, mut two) = pair();
+    for side in [&mut one, &mut two] {
+        side.trust.peer_connected(true);
+        side.drain();
+    }
+    pass(&mut one, &mut two);
+    pass(&mut two, &mut one);
+    (one, two)
+}
+
+const NEXT: NodeKey = NodeKey([11; 32]);
+
+/// The peer trusts the next key before it is used, and the old one until the next is seen; the
+/// order of the node keys, and so who dials, stays.
+#[test]
+fn an_identity_is_changed_without_a_moment_of_distrust() {
+    let (mut one, mut two) = connected();
+    let dials = (one.trust.dials(), two.trust.dials());
+    one.trust.rotate(NOW, ASKER, false, &one.standing.clone());
+    one.drain();
+    assert_eq!(one.orders.last(), Some(&TrustOrder::PrepareIdentity));
+    one.event(TrustEvent::IdentityPrepared(Ok(NEXT)));
+    assert!(!one.orders.contains(&TrustOrder::ExchangeIdentity));
+    pass(&mut one, &mut two);
+    assert_eq!(two.trusts(), [NodeKey([1; 32]), NEXT]);
+    assert!(two.sent.contains(&TrustMessage::NextPinned { key: NEXT }));
+    pass(&mut two, &mut one);
+    assert_eq!(one.orders.last(), Some(&TrustOrder::ExchangeIdentity));
+    let mut record = NodeRecord::default();
+    one.trust.stamp(&mut record);
+    assert_eq!(record.identities.node, Some(NodeKey([1; 32])));
+    one.event(TrustEvent::IdentityExchanged(Ok(())));
+    assert_eq!(one.trust.trusted().identity, 1, "services show the new one");
+    // A connection under the old identity changes nothing.
+    two.event(TrustEvent::PeerShows { key: NodeKey([1; 32]) });
+    two.durable();
+    assert_eq!(two.trusts(), [NodeKey([1; 32]), NEXT]);
+    two.event(TrustEvent::PeerShows { key: NEXT });
+    assert!(!two.sent.contains(&TrustMessage::OldForgotten { key: NEXT }), "not durable");
+    two.durable();
+    assert_eq!(two.trusts(), [NEXT]);
+    pass(&mut two, &mut one);
+    assert!(matches!(one.answers.last(), Some(Answer::Noted(_))));
+    assert_eq!(one.trust.status(NOW).fingerprint, NEXT);
+    assert_eq!(one.trust.status(NOW).node, NodeKey([1; 32]));
+    assert_eq!((one.trust.dials(), two.trust.dials()), dials);
+}
+
+/// A peer that does not confirm: nothing was exchanged, and what was announced is taken back.
+#[test]
+fn an_identity_that_is_not_confirmed_is_taken_back() {
+    let (mut one, mut two) = connected();
+    one.trust.rotate(NOW, ASKER, false, &one.standing.clone());
+    one.drain();
+    one.event(TrustEvent::IdentityPrepared(Ok(NEXT)));
+    pass(&mut one, &mut two);
+    two.sent.clear();
+    let end = one.trust.next_deadline().expect("an end");
+    one.trust.tick(end);
+    one.drain();
+    assert!(!one.orders.contains(&TrustOrder::ExchangeIdentity));
+    assert!(matches!(one.answers.last(), Some(Answer::Refused(_))));
+    pass(&mut one, &mut two);
+    assert_eq!(two.trusts(), [NodeKey([1; 32])]);
+    // A confirmation that comes too late finds nothing.
+    one.trust.message(TrustMessage::NextPinned { key: NEXT });
+    one.drain();
+    one.durable();
+    assert!(!one.orders.contains(&TrustOrder::ExchangeIdentity));
+}
+
+#[test]
+fn an_identity_is_not_changed_behind_the_back_of_those_who_are_away() {
+    let (mut one, _) = connected();
+    one.standing.acting = true;
+    one.standing.vems = 2;
+    one.standing.vems_connected = 1;
+    one.trust.rotate(NOW, ASKER, false, &one.standing.clone());
+    one.drain();
+    assert!(matches!(one.answers.last(), Some(Answer::Refused(why)) if why.contains("1 host")));
+    one.trust.peer_connected(false);
+    one.trust.rotate(NOW, ASKER, true, &one.standing.clone());
+    one.drain();
+    assert!(
+        matches!(one.answers.last(), Some(Answer::Refused(why)) if why.contains("not connected"))
+    );
+    // With force, and the host agent that is there has to confirm first.
+    one.trust.peer_connected(true);
+    one.trust.rotate(NOW, ASKER, true, &one.standing.clone());
+    one.drain();
+    one.event(TrustEvent::IdentityPrepared(Ok(NEXT)));
+    one.trust.message(TrustMessage::NextPinned { key: NEXT });
+    one.drain();
+    one.durable();
+    assert!(!one.orders.contains(&TrustOrder::ExchangeIdentity));
+    let keys = one.trust.trusted().gateways;
+    one.trust.vems_told(&keys, 1);
+    one.drain();
+    assert!(one.writes.is_empty());
+    one.trust.vems_told(&keys, 0);
+    one.drain();
+    one.durable();
+    assert_eq!(one.orders.last(), Some(&TrustOrder::ExchangeIdentity));
+}
+
+/// Whoever acts and is told of the peer's next identity confirms it when its host agents have.
+#[test]
+fn the_peers_next_identity_is_confirmed_with_the_host_agents() {
+    let (_, mut two) = connected();
+    two.sent.clear();
+    two.standing.acting = true;
+    (two.standing.vems, two.standing.vems_connected) = (1, 1);
+    two.trust.message(TrustMessage::NextIdentity { key: NEXT });
+    two.drain();
+    two.durable();
+    let confirmed = TrustMessage::NextPinned { key: NEXT };
+    assert!(!two.sent.contains(&confirmed));
+    let keys = two.trust.trusted().gateways;
+    assert!(keys.contains(&NEXT));
+    two.trust.vems_told(&keys, 0);
+    two.drain();
+    assert!(two.sent.contains(&confirmed));
 }
