@@ -58,6 +58,8 @@ pub struct Supervisor {
     down: Option<ServiceName>,
     outputs: VecDeque<SupervisorOutput>,
     traffic: Traffic,
+    /// Canaries that have come back.
+    canaries: u64,
     started: bool,
 }
 
@@ -80,6 +82,7 @@ impl Supervisor {
             down: None,
             outputs: VecDeque::new(),
             traffic: Traffic::default(),
+            canaries: 0,
             started: false,
         }
     }
@@ -273,8 +276,11 @@ impl Supervisor {
                     self.tell_redundancy(now, redundancy::Input::Vems(report));
                 }
             }
-            FromService::Canary { finished } => {
-                if service == ServiceName::PolicyEngine {
+            FromService::Canary => {
+                if service == ServiceName::VemMgr {
+                    // Counted here, where a restart of the service does not begin anew.
+                    self.canaries += 1;
+                    let finished = self.canaries;
                     self.tell_redundancy(now, redundancy::Input::Canary { finished });
                 }
             }

@@ -128,11 +128,9 @@ pub enum FromService {
     Sync(SyncReport),
     /// What the VEMs know (`vem_mgr` only), at each change.
     Vems(VemReport),
-    /// A finished canary decision (`policy_engine` only).
-    Canary {
-        /// Counts them.
-        finished: u64,
-    },
+    /// A canary has gone from `vem_mgr` through the decision path and has come back to it
+    /// (`vem_mgr` only).
+    Canary,
     /// Before the first commit without the standby: may proceed only when answered.
     AskAlone {
         /// Echoed as [`Answer::Done`].

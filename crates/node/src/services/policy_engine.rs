@@ -66,7 +66,6 @@ pub struct PolicyEngine {
     suppressed_at: Option<Time>,
     flows: Flows,
     drain_until: Option<Time>,
-    canaries: u64,
 }
 
 impl PolicyEngine {
@@ -89,7 +88,6 @@ impl PolicyEngine {
             suppressed_at: None,
             flows: Flows::new(),
             drain_until: None,
-            canaries: 0,
         }
     }
 
@@ -206,12 +204,8 @@ impl PolicyEngine {
                 if let Some(classifier) = &self.classifier {
                     // Through the classifier like any packet; not counted as one.
                     let _ = classifier.classify(&canary());
-                    self.canaries += 1;
                     self.out
                         .respond(&message, &FromPolicyEngine::Canary { sequence });
-                    self.out.supervise(FromService::Canary {
-                        finished: self.canaries,
-                    });
                 }
                 self.tell_generation();
             }

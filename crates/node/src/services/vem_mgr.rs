@@ -326,13 +326,19 @@ impl VemMgr {
                 }
             }
             Kind::Request => self.request(now, &message),
-            Kind::Response => {
-                if let Ok(FromPolicyEngine::Decided { epoch, decisions }) =
-                    decode_body(&message.body)
-                {
+            Kind::Response => match decode_body(&message.body) {
+                Ok(FromPolicyEngine::Decided { epoch, decisions }) => {
                     self.decided(now, message.correlation, epoch, decisions);
                 }
-            }
+                // All the way: from here through the broker and the engine, and back.
+                Ok(FromPolicyEngine::Canary { .. }) => self.out.supervise(FromService::Canary),
+                Ok(
+                    FromPolicyEngine::Generation(_)
+                    | FromPolicyEngine::Stats { .. }
+                    | FromPolicyEngine::Connections { .. },
+                )
+                | Err(_) => {}
+            },
             Kind::Undeliverable => {
                 if let Some(batch) = self.asking.answered(message.correlation) {
                     self.asking.wait(now, batch);

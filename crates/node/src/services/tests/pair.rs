@@ -648,7 +648,7 @@ impl Pair {
             | FromService::Vems(_)
             | FromService::Archived { .. }
             | FromService::Traffic(_)
-            | FromService::Canary { .. } => {}
+            | FromService::Canary => {}
             FromService::Log(record) => {
                 let ordered = record.mnemonic == "PFM_MODULE_RESET";
                 assert!(

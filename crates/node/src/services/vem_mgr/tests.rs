@@ -235,6 +235,26 @@ fn active() -> Bench {
 }
 
 #[test]
+fn a_canary_counts_when_it_has_come_back_through_the_engine() {
+    let mut bench = active();
+    bench.now = bench.now + Duration::from_millis(150);
+    let outputs = bench.handle(ServiceInput::Tick);
+    let sent = outputs.iter().find_map(|output| match output {
+        ServiceOutput::Send(message) => match decode_body(&message.body) {
+            Ok(ToPolicyEngine::Canary { sequence }) => Some((message.correlation, sequence)),
+            _ => None,
+        },
+        _ => None,
+    });
+    let (correlation, sequence) = sent.expect("a canary");
+    let counted = ServiceOutput::Supervision(FromService::Canary);
+    assert!(!outputs.contains(&counted), "it has not come back yet");
+    let answer = FromPolicyEngine::Canary { sequence };
+    let outputs = bench.policy_engine(Kind::Response, correlation, &answer);
+    assert!(outputs.contains(&counted), "{outputs:?}");
+}
+
+#[test]
 fn a_question_is_answered_under_the_epoch_and_never_on_a_standby() {
     let mut bench = active();
     let outputs = bench.vem(A, question());
