@@ -465,6 +465,7 @@ impl Store {
         self.serve(now);
         self.follow(now);
         self.hand_over(now);
+        self.keep_what_is_held(now);
         self.watchers_due(now);
         self.report_sync(now);
         self.apply_posture(now);

@@ -399,7 +399,9 @@ impl Store {
     }
 
     pub(super) fn hand_over_deadline(&self) -> Option<Time> {
-        (self.may_hand_over() && self.first_held().is_some()).then_some(self.archiving.offer_at)
+        let leads = matches!(self.activity(), Activity::Active(_)) && self.replacing.is_none();
+        let may = leads || self.may_hand_over();
+        (may && self.first_held().is_some()).then_some(self.archiving.offer_at)
     }
 
     pub(super) fn archive_wanted(&mut self, now: Time, archive: ConflictId, from: u32) {

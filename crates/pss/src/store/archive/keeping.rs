@@ -3,11 +3,11 @@
 use model::{Epoch, Lsn, ServiceName, Time};
 use wire::broker::Message;
 use wire::checkpoint::{Acknowledgement, Operation, Replication};
-use wire::conflict::{ConflictHead, ConflictId, KEPT};
+use wire::conflict::{ConflictHead, ConflictId, HELD, KEPT};
 use wire::supervision::Activity;
 
 use super::{Incoming, NUMBER_KEY, Records, batches, heads, put, removing, writing};
-use crate::limits::{ARCHIVE_MAX_BYTES, ARCHIVE_MAX_RECORDS, ARCHIVES};
+use crate::limits::{ARCHIVE_MAX_BYTES, ARCHIVE_MAX_RECORDS, ARCHIVE_RETRY, ARCHIVES};
 use crate::store::Store;
 
 impl Store {
@@ -120,6 +120,44 @@ impl Store {
                 self.log(4, "CONFLICT_KEPT", text);
             }
             Err(error) => self.log(3, "CONFLICT_NOT_ARCHIVED", error),
+        }
+    }
+
+    /// A node that lost a conflict and leads again before it could hand its archive over keeps it
+    /// for the pair itself.
+    pub(in crate::store) fn keep_what_is_held(&mut self, now: Time) {
+        let acts = matches!(self.activity(), Activity::Active(_));
+        if !acts || self.replacing.is_some() || self.archiving.offer_at > now {
+            return;
+        }
+        let Some(head) = self.first_held() else {
+            return;
+        };
+        let id = head.id;
+        let known = self.content.get(KEPT, &id.head_key()).is_some()
+            || self.lineage.includes(id.epoch, id.lsn);
+        if !known {
+            let prefix = id.record_prefix();
+            let records: Records = self
+                .content
+                .beginning(HELD, &prefix)
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect();
+            let bytes = 0;
+            self.keep(
+                now,
+                Incoming {
+                    head,
+                    records,
+                    bytes,
+                },
+            );
+        }
+        // After it in the same log: no loss of power leaves neither.
+        if known || self.content.get(KEPT, &id.head_key()).is_some() {
+            self.let_go(now, id);
+        } else {
+            self.archiving.offer_at = now + ARCHIVE_RETRY;
         }
     }
 

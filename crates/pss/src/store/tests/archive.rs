@@ -5,7 +5,7 @@ use wire::checkpoint::{Acknowledgement, Request};
 use wire::conflict::{ConflictHead, HELD, KEPT, decode_head, is_head};
 use wire::supervision::Activity;
 
-use super::pair::Pair;
+use super::pair::{Pair, deliver};
 use super::rig::{CONFIG, FLOWS, Rig, epoch, put};
 use crate::Input;
 use crate::limits::{ARCHIVES, HISTORY_BYTES};
@@ -63,6 +63,7 @@ fn asked_for_it_is_answered_when_durable_and_taken_once() {
     rig.finish_work();
     rig.posture(Activity::Active(epoch(1, 1)), false);
     set(&mut rig, "mine");
+    rig.posture(Activity::Idle, false);
     rig.feed(Input::WallClock { unix_s: 1_000_000 });
     rig.quick_disk = false;
     ask(&mut rig, 7);
@@ -321,6 +322,7 @@ fn an_archive_of_what_the_active_has_is_let_go() {
             pair.a
                 .commit(vec![put(FLOWS, "f", "unsent")], Acknowledgement::Volatile);
         }
+        pair.a.posture(Activity::Idle, false);
         ask(&mut pair.a, 1);
         assert_eq!(heads(&pair.a, HELD).len(), 1);
         pair.b.posture(Activity::Active(epoch(2, 2)), false);
@@ -331,6 +333,50 @@ fn an_archive_of_what_the_active_has_is_let_go() {
         assert_eq!(pair.a.store.counters().bulks, u64::from(by_bulk));
         assert!(heads(&pair.a, HELD).is_empty() && heads(&pair.b, KEPT).is_empty());
     }
+}
+
+/// The winner dies right after the bulk sync: the loser leads, with the archive.
+#[test]
+fn a_loser_that_leads_before_it_has_handed_over_keeps_its_archive_for_the_pair() {
+    let mut pair = forked();
+    pair.a.feed(Input::PeerConnected(true));
+    pair.b.feed(Input::PeerConnected(true));
+    while heads(&pair.a, HELD).is_empty() {
+        let (from_a, from_b) = (pair.a.to_peer.pop_front(), pair.b.to_peer.pop_front());
+        assert!(from_a.is_some() || from_b.is_some(), "it synchronises");
+        from_a
+            .into_iter()
+            .for_each(|message| deliver(&mut pair.b, message));
+        from_b
+            .into_iter()
+            .for_each(|message| deliver(&mut pair.a, message));
+    }
+    pair.disconnect();
+    assert!(heads(&pair.a, KEPT).is_empty(), "it is not handed over yet");
+    pair.a.posture(Activity::Active(epoch(3, 1)), false);
+    pair.a.pass(1000);
+    assert_eq!(heads(&pair.a, KEPT).len(), 1);
+    assert!(heads(&pair.a, HELD).is_empty());
+    assert_eq!(archived(&pair.a).as_deref(), Some("mine"));
+    pair.b.posture(Activity::Standby, false);
+    pair.connect();
+    pair.assert_equal();
+    assert_eq!(archived(&pair.b).as_deref(), Some("mine"));
+}
+
+/// It archived what it had, restarted, and leads again with just that.
+#[test]
+fn an_archive_of_what_is_in_force_is_let_go() {
+    let mut rig = Rig::new();
+    rig.posture(Activity::Active(epoch(1, 1)), false);
+    set(&mut rig, "mine");
+    rig.posture(Activity::Idle, false);
+    ask(&mut rig, 1);
+    assert_eq!(heads(&rig, HELD).len(), 1);
+    rig.restart();
+    rig.posture(Activity::Active(epoch(2, 1)), false);
+    rig.pass(1000);
+    assert!(heads(&rig, HELD).is_empty() && heads(&rig, KEPT).is_empty());
 }
 
 fn clear(rig: &mut Rig, number: u32) -> u64 {

@@ -75,7 +75,7 @@ impl Pair {
     }
 }
 
-fn deliver(to: &mut Rig, mut message: Message) {
+pub(super) fn deliver(to: &mut Rig, mut message: Message) {
     message.from_peer = true;
     to.feed(Input::Message(message));
 }
