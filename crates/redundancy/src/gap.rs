@@ -10,6 +10,8 @@
 //! not heard is not waited for then. A standalone node has nobody to ask: no other node can lead in
 //! its place, and its VEMs tell of a clone unasked.
 
+use core::time::Duration;
+
 use model::{Epoch, Time};
 use wire::heartbeat::State;
 
@@ -27,6 +29,17 @@ pub(crate) struct Pause {
     posture: u64,
     /// A standby might have taken over by itself.
     granted: bool,
+}
+
+/// How long a claim may take from a node that takes over to this one by way of a VEM: half of the
+/// interval that a VEM waits for an answer.
+fn claims_within(ctx: &Context) -> Duration {
+    ctx.timing().interval() / 2
+}
+
+/// Every registered VEM can tell this node what it obeys.
+fn all_connected(ctx: &Context) -> bool {
+    ctx.vems.connected >= ctx.vems.registered
 }
 
 impl Pause {
@@ -52,11 +65,20 @@ impl Pause {
                     !matches!(content.state, State::Active)
                 }
                 Some(_) => waited >= ctx.hold_time() * DEAF_HOLD_TIMES,
-                None => !self.granted || waited >= ctx.hold_time(),
+                None if !self.granted || waited >= ctx.hold_time() => true,
+                // A candidate that has been promised something claims every VEM within a round
+                // trip, and they tell: none does, so nobody took over. Waiting on would only make
+                // the VEMs find this node silent too.
+                None => ctx.promised > epoch && all_connected(ctx) && waited >= claims_within(ctx),
             }
     }
 
     pub(crate) fn deadline(self, ctx: &Context) -> Time {
-        self.resumed + ctx.hold_time()
+        let claims = self.resumed + claims_within(ctx);
+        if claims > ctx.last_turn {
+            claims
+        } else {
+            self.resumed + ctx.hold_time()
+        }
     }
 }

@@ -61,6 +61,16 @@ pub(crate) struct Standby {
     logged: String,
 }
 
+/// When a standby asks the VEMs ahead, if the active stays silent.
+fn asks_ahead_at(ctx: &Context) -> Option<Time> {
+    let silence = ctx.peer.silence_deadline(ctx.own_hold_time())?;
+    Some(Time(
+        silence
+            .0
+            .saturating_sub(ctx.timing().interval().as_nanos() as u64),
+    ))
+}
+
 impl Standby {
     /// Follows the active of `epoch`. From here on this node has a peer, and its own alone mark,
     /// if it bore one, is superseded.
@@ -222,8 +232,21 @@ impl Standby {
 
     pub(crate) fn deadline(&self, ctx: &Context) -> Option<Time> {
         let silence = ctx.peer.silence_deadline(ctx.own_hold_time());
-        let silence = silence.filter(|deadline| *deadline > ctx.last_turn);
-        silence.into_iter().chain(self.votes.deadline(ctx)).min()
+        let ahead = asks_ahead_at(ctx);
+        let all = silence.into_iter().chain(ahead);
+        let all = all.filter(|deadline| *deadline > ctx.last_turn);
+        all.chain(self.votes.deadline(ctx)).min()
+    }
+
+    /// The last interval of the hold time is enough for the VEMs to ask the active: so the vote,
+    /// when the silence is complete, finds them prepared and takes a round trip. What is asked
+    /// ahead binds nobody, and is forgotten if the active is heard after all.
+    fn ask_ahead(&mut self, now: Time, ctx: &mut Context, stable: bool) {
+        if stable && asks_ahead_at(ctx).is_some_and(|at| now >= at) {
+            self.votes.find(now, ctx, None);
+        } else {
+            self.votes = Votes::default();
+        }
     }
 
     pub(crate) fn evaluate(&mut self, now: Time, ctx: &mut Context) -> Step {
@@ -260,7 +283,7 @@ impl Standby {
             Some(ended) if lacks.is_empty() => self.take_over(now, ctx, ended),
             Some(ended) => self.give_up(now, ctx, ended, &lacks),
             None => {
-                self.votes = Votes::default();
+                self.ask_ahead(now, ctx, lacks.is_empty());
                 self.reason = if lacks.is_empty() {
                     String::new()
                 } else {

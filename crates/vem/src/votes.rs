@@ -8,6 +8,9 @@
 //! - at most one vote of each gateway is under way;
 //! - a vote under way waits for at least one gateway, never for the one that asked.
 //!
+//! A vote that follows a mere question of the same standby within its time, and finds the gateways
+//! that did not answer still quiet, is *silent* at once.
+//!
 //! | vote | answered under a current epoch | the last gateway asked is gone | time is up |
 //! |---|---|---|---|
 //! | none | – | – | – |
@@ -68,6 +71,16 @@ pub(crate) enum Due {
 pub(crate) struct Votes {
     pending: Vec<Pending>,
     questions: u64,
+    quiet: Option<Quiet>,
+}
+
+/// Gateways that have not answered a mere question in its time, nor said anything since: the vote
+/// that follows it at once need not ask them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Quiet {
+    asked_by: GatewayId,
+    gateways: Vec<GatewayId>,
+    until: Time,
 }
 
 impl Votes {
@@ -80,7 +93,11 @@ impl Votes {
         others: Vec<GatewayId>,
     ) -> Due {
         self.forget(gateway);
-        if others.is_empty() {
+        let quiet = self.quiet.take();
+        let known = quiet.is_some_and(|quiet| {
+            quiet.asked_by == gateway && now <= quiet.until && quiet.gateways == others
+        });
+        if others.is_empty() || known {
             return Due::Ended(Outcome { gateway, request });
         }
         self.questions += 1;
@@ -106,6 +123,12 @@ impl Votes {
             gateway, request, ..
         } = self.pending.remove(at);
         Some(Outcome { gateway, request })
+    }
+
+    /// `gateway` has said something.
+    pub(crate) fn heard(&mut self, gateway: GatewayId) {
+        self.quiet
+            .take_if(|quiet| quiet.gateways.contains(&gateway));
     }
 
     /// The connection of `gateway` is gone, or it asks anew.
@@ -136,9 +159,17 @@ impl Votes {
             let (question, gateways) = (pending.question, pending.asked.clone());
             return Some(Due::Inquire { question, gateways });
         }
+        let ended = self.pending.remove(at);
         let Pending {
             gateway, request, ..
-        } = self.pending.remove(at);
+        } = ended;
+        if request.candidate.is_none() && !ended.asked.is_empty() {
+            self.quiet = Some(Quiet {
+                asked_by: gateway,
+                gateways: ended.asked,
+                until: now + request.within,
+            });
+        }
         Some(Due::Ended(Outcome { gateway, request }))
     }
 

@@ -95,6 +95,8 @@ pub(super) struct Vem {
     pub(super) reaches: [bool; 2],
     /// The vote it is asked for.
     ballot: Option<Ballot>,
+    /// Who has been told that the active is silent, and until when that counts for a vote.
+    quiet: Option<(usize, Time)>,
 }
 
 /// A vote that a VEM has not answered yet.

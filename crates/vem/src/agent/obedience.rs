@@ -42,6 +42,7 @@ impl Vem {
             return;
         }
         self.gateways.heard(now, gateway);
+        self.votes.heard(gateway);
         match message {
             ToVem::Welcome { module } => self.gateways.welcome(gateway, module),
             ToVem::Claim { epoch, generation } => {
@@ -188,8 +189,12 @@ impl Vem {
         let Claimant { gateway, epoch, .. } = claim;
         self.send(gateway, FromVem::ClaimAccepted { epoch });
         if !self.fence.is_written() {
-            // It was promised, and is durable as such.
-            self.effects.push_back(Output::Persist(self.fence.held()));
+            // It was promised, and is durable as such; that it is used, the others must know.
+            let fenced = self.fence.held();
+            self.effects.push_back(Output::Persist(fenced));
+            for other in self.gateways.connected_but(gateway) {
+                self.send(other, FromVem::Raised(fenced));
+            }
         }
         let undecided = self.waiting.undecided();
         self.fail_mode_said = false;

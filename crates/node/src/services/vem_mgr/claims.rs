@@ -37,6 +37,7 @@ impl VemMgr {
             self.idled = (self.probes, sequence);
             self.reported = None;
         }
+        self.answer_inquiries(now);
         self.probe_at = now + PROBE_INTERVAL;
         self.canary_at = now;
     }

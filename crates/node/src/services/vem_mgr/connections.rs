@@ -33,6 +33,8 @@ pub(super) struct Connection {
     /// The gateways it was told to trust, and those it has confirmed.
     pub(super) told: Vec<NodeKey>,
     pub(super) pinned: Vec<NodeKey>,
+    /// It asks whether this node acts, and has no answer yet.
+    pub(super) inquiry: Option<u64>,
     /// It has been asked for this vote and has not answered.
     pub(super) votes: Option<u64>,
 }
@@ -78,6 +80,7 @@ impl Connections {
             last_sent: Time::default(),
             told: Vec::new(),
             pinned: Vec::new(),
+            inquiry: None,
             votes: None,
         };
         self.open.insert(id, connection);

@@ -90,8 +90,24 @@ impl VemMgr {
     /// A host agent asks whether this node acts. The answer comes from the loop that does the
     /// work; one that does not act, or whose loop stands, answers nothing.
     pub(super) fn inquired(&mut self, now: Time, id: VemConnection, question: u64) {
-        if let Some(epoch) = self.acting() {
-            let alone = self.posture.as_ref().is_none_or(|p| !p.redundant);
+        if let Some(connection) = self.connections.entry(id) {
+            connection.inquiry = Some(question);
+        }
+        self.answer_inquiries(now);
+    }
+
+    /// Answers whoever has asked: also in the moment in which an active that had stopped to ask,
+    /// acts again.
+    pub(super) fn answer_inquiries(&mut self, now: Time) {
+        let Some(epoch) = self.acting() else {
+            return;
+        };
+        let alone = self.posture.as_ref().is_none_or(|p| !p.redundant);
+        let asked = self.connections.iter_mut();
+        let asked: Vec<(VemConnection, u64)> = asked
+            .filter_map(|(id, connection)| Some((id, connection.inquiry.take()?)))
+            .collect();
+        for (id, question) in asked {
             let acting = ToVem::Acting {
                 question,
                 epoch,

@@ -437,9 +437,18 @@ impl Pair {
             let acts = self.awake(active) && self.sides[active].acting().is_some();
             let vem = &mut self.vems[at];
             let alive = acts && vem.reaches[active] && now >= ballot.from + VEM_DELAY;
-            if !alive && now < ballot.until {
+            let known = candidate.is_some()
+                && now >= ballot.from
+                && vem.quiet
+                    == vem
+                        .quiet
+                        .filter(|(by, until)| *by == asked_by && now <= *until)
+                && vem.quiet.is_some();
+            if !alive && now < ballot.until && !known {
                 continue;
             }
+            let silent_to = (candidate.is_none() && !alive).then_some(asked_by);
+            vem.quiet = silent_to.map(|by| (by, now + Duration::from_millis(100)));
             vem.ballot = None;
             let may = candidate.is_none_or(|candidate| candidate >= vem.fenced.floor());
             if let Some(candidate) = candidate.filter(|_| may && !alive) {

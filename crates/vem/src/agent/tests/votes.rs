@@ -291,3 +291,29 @@ fn a_claim_that_waits_for_its_write_is_refused_by_a_higher_promise() {
     assert!(bench.take().iter().any(refused));
     assert_eq!(bench.vem.obeyed(), None);
 }
+
+#[test]
+fn a_vote_that_follows_a_question_in_vain_is_answered_at_once_unless_the_active_spoke() {
+    for speaks in [false, true] {
+        let mut bench = Bench::obeying();
+        vote(&mut bench, B, None);
+        bench.pass(INTERVAL);
+        assert_eq!(ballots(&bench.take()), [(B, Ballot::Silent)]);
+        if speaks {
+            bench.say(A, ToVem::Probe { sequence: 1 });
+            bench.take();
+        }
+        vote(&mut bench, B, Some(epoch(2, 2)));
+        let outputs = bench.take();
+        assert_eq!(inquired(&outputs).is_empty(), !speaks);
+        assert_eq!(persisted(&outputs).len(), usize::from(!speaks));
+    }
+    // Nor does it count for long, or for another standby.
+    let mut bench = Bench::obeying();
+    vote(&mut bench, B, None);
+    bench.pass(INTERVAL);
+    bench.pass(INTERVAL + Duration::from_millis(1));
+    bench.take();
+    vote(&mut bench, B, Some(epoch(2, 2)));
+    assert_eq!(inquired(&bench.take()).len(), 1);
+}

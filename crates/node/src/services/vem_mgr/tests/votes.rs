@@ -116,6 +116,14 @@ fn only_an_active_answers_that_it_acts() {
         let outputs = bench.vem(A, FromVem::Inquire { question: 6 });
         assert_eq!(to_vem(&outputs), [], "{activity:?}");
     }
+    // One that has stopped to ask, and acts again, lives.
+    let outputs = bench.posture(Activity::Active(epoch(4)));
+    let acting = ToVem::Acting {
+        question: 6,
+        epoch: epoch(4),
+        alone: true,
+    };
+    assert_eq!(to_vem(&outputs).first(), Some(&acting));
 }
 
 #[test]
