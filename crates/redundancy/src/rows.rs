@@ -38,7 +38,7 @@ impl Core {
                 Mode::Quiescing(_) => "Active, quiescing",
                 Mode::HandingOver(_) => "Active, handing over",
             },
-            Phase::Standby(standby) => match standby.finding() {
+            Phase::Standby(standby) => match standby.finding().filter(|_| ctx.peer_silent(now)) {
                 Some(Finding::Isolated) => "Standby, isolated",
                 Some(Finding::Alive { .. }) => "Standby, forbidden",
                 Some(Finding::Asking | Finding::Dead) => "Standby, asking",

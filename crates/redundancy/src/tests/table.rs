@@ -99,12 +99,23 @@ fn prepared() -> Vec<Prepared> {
     unstable.run(200);
     take("Active, standby not stable", &unstable, A);
     take("Standby, not stable", &unstable, B);
-    pair.cut();
-    pair.run_until("B asks", 400, |pair| {
-        pair.core(B).row(pair.now) == "Standby, asking"
+    let mut asking = Pair::stable(1).with_vems();
+    asking.run(100);
+    for vem in &mut asking.vems {
+        vem.reaches[A] = false;
+    }
+    asking.cut();
+    asking.run_until("B asks for a promise", 400, |pair| {
+        let Phase::Standby(standby) = &pair.core(B).phase else {
+            return false;
+        };
+        standby
+            .asked()
+            .is_some_and(|(_, candidate)| candidate.is_some())
     });
-    take("Standby, asking", &pair, B);
-    pair.run_until("it is told", 20, |pair| {
+    take("Standby, asking", &asking, B);
+    pair.cut();
+    pair.run_until("it is told", 400, |pair| {
         pair.core(B).row(pair.now) == "Standby, forbidden"
     });
     take("Standby, forbidden", &pair, B);
