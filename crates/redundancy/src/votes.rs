@@ -10,6 +10,9 @@
 //! - B3 with VEMs registered, no answer at all forbids it too: the node is isolated;
 //! - B4 a takeover rests on a vote with a candidate, that is, on promises.
 //!
+//! In the last interval before the silence is complete the standby asks ahead, for no promise
+//! (`standby`); the first vote then follows from that question:
+//!
 //! ```text
 //!              ┌── alive ──► ask again a hold time later, for no promise ──┐
 //!   vote with ─┤                                                           ├─ silent: vote with a
