@@ -11,7 +11,7 @@ use wire::supervision::{Activity, SyncReport, Tally, VemReport};
 
 use crate::coverage::{Coverage, event_of};
 use crate::rules::Rule;
-use crate::site::{A, B, Comes, Event, Node, Site, TICK, TURN};
+use crate::site::{A, B, Comes, Event, Node, Site, TICK, TURN, Vem};
 
 /// Events at one instant before it is said that they never end (R2). A cold start of both nodes
 /// takes below a hundred.
@@ -591,7 +591,10 @@ impl Site {
             return;
         };
         let lsn = self.nodes[node].history.1.next();
-        self.forked |= !self.nodes[node].has_newest;
+        // What an active commits that no VEM obeys is not what who asks the VEMs finds (design:
+        // who boots alone and is the one that they last obeyed may lead).
+        let obeyed = |vem: &Vem| vem.obeyed.is_some_and(|(by, _)| usize::from(by) == node);
+        self.forked |= !self.nodes[node].has_newest || !self.vems.iter().any(obeyed);
         self.nodes[node].history = (epoch, lsn);
         self.nodes[1 - node].has_newest = false;
     }
