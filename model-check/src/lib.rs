@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `site` | the state |
 //! | `engine` | what follows at one instant, and the rules judged there |
+//! | `services` | host agents and votes, stores and commits |
 //! | `actions` | what may happen |
 //! | `futures` | what becomes of a state once every fault is undone |
 //! | `canonical` | when two states are the same |
@@ -28,6 +29,7 @@ pub mod coverage;
 mod engine;
 mod futures;
 mod rules;
+mod services;
 mod site;
 
 use core::sync::atomic::{AtomicBool, Ordering};

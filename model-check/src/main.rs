@@ -92,6 +92,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         outcomes.push(check(arguments, configuration, &coverage));
     }
+    for row in coverage.rows() {
+        println!(
+            "{:<30} {} met; missed: {}",
+            row.state,
+            row.met.len(),
+            row.missed.join("; ")
+        );
+    }
     let well = outcomes
         .iter()
         .all(|outcome| outcome.broken.is_empty() && outcome.fixpoint);

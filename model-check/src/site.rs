@@ -170,6 +170,10 @@ pub struct Site {
 
 /// Something that happens at this instant.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the queue is short and empty between steps"
+)]
 pub(crate) enum Event {
     /// A core is told.
     Tell(usize, Input),
