@@ -23,6 +23,8 @@ fn forked(asked: bool) -> Pair {
     pair.advance(Duration::from_secs(1));
     apply(&mut pair, 1, &["hostname theirs"]);
     if asked {
+        // It has stopped acting first.
+        pair.posture(0, Activity::Idle, false);
         pair.archive(0);
     }
     // The loser's start: nothing in memory.
