@@ -194,7 +194,6 @@ impl Machine {
         self.dies_after = None;
         self.said = None;
         self.acked = None;
-        self.stable_at = None;
         self.up_since = None;
         let happened = rng.random_range(0..=self.writes.len());
         if let Some((_, record)) = self.writes.drain(..).take(happened).next_back() {
@@ -247,6 +246,8 @@ impl Machine {
     pub fn start(&mut self, now: u64, incarnation: Incarnation) -> Result<(), StorageError> {
         self.boot += 1;
         self.tick_at = None;
+        // Until it starts again its peer may still take it for what it was (S8).
+        self.stable_at = None;
         self.up_since = Some(now);
         let (mut persistent, mut volatile) = self.platters.open()?;
         let history = pss::newest_commit(persistent.as_mut(), volatile.as_mut())?;
