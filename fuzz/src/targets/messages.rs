@@ -41,6 +41,8 @@ pub(super) fn targets() -> Vec<Target> {
         body::<service::ToCfgmgr>("to-cfgmgr"),
         body::<service::FromCfgmgr>("from-cfgmgr"),
         body::<service::ToVshd>("to-vshd"),
+        pairing(),
+        conflict_head(),
         reassembly(),
         peer_broker(),
     ]
@@ -111,6 +113,67 @@ fn stream(random: &mut StdRng) -> Vec<u8> {
     (0..frames)
         .flat_map(|_| wire::encode(Channel::Broker, &generate::<BrokerFrame>(random)))
         .collect()
+}
+
+/// Who is not known yet says nothing longer than a pairing needs; and what is typed as a code is
+/// one, or none.
+fn pairing() -> Target {
+    use wire::pairing::{Code, FRAME_MAX_BYTES, PairingMessage, SHARE_BYTES, decode, frame_bytes};
+    Target {
+        name: "pairing",
+        seed: Box::new(|random| {
+            let mut message: PairingMessage = generate(random);
+            if let PairingMessage::Begin { share, .. } | PairingMessage::Reply { share, .. } =
+                &mut message
+            {
+                *share = vec![random.random(); SHARE_BYTES];
+            }
+            wire::encode(Channel::Pairing, &message)
+        }),
+        run: Box::new(|input| {
+            if let Some(header) = input.first_chunk::<HEADER_BYTES>() {
+                let announced = frame_bytes(header);
+                assert!(
+                    announced.is_err() || announced.is_ok_and(|bytes| bytes <= FRAME_MAX_BYTES)
+                );
+            }
+            if let Some(code) = Code::parse(&String::from_utf8_lossy(input)) {
+                assert_eq!(Code::parse(&code.to_string()), Some(code));
+            }
+            let Ok(message) = decode(input) else {
+                return false;
+            };
+            assert!(input.len() <= FRAME_MAX_BYTES);
+            let encoded = wire::encode(Channel::Pairing, &message);
+            assert_eq!(decode(&encoded), Ok(message));
+            true
+        }),
+        repair: Some(repair_length),
+        memory_bytes: MESSAGE_MEMORY_BYTES,
+        words: &[],
+    }
+}
+
+/// The head of an archive, as it lies in the store.
+fn conflict_head() -> Target {
+    use wire::conflict::{decode_head, encode_head};
+    Target {
+        name: "conflict-head",
+        seed: Box::new(|random| encode_head(&generate(random))),
+        run: Box::new(|input| {
+            let _ = wire::conflict::is_head(input);
+            let Some(head) = decode_head(input) else {
+                return false;
+            };
+            assert_eq!(decode_head(&encode_head(&head)), Some(head.clone()));
+            let key = head.id.head_key();
+            assert!(wire::conflict::is_head(&key));
+            true
+        }),
+        repair: None,
+        memory_bytes: MESSAGE_MEMORY_BYTES,
+        words: &[],
+    }
 }
 
 /// However a stream is cut, the same messages come out of it, and no more is kept than a frame.

@@ -182,18 +182,6 @@ impl Drop for Node {
     }
 }
 
-/// Enters a line at the console at `socket`, and waits for nothing.
-pub(crate) fn enter(socket: &Path, line: &str) {
-    let message = FromShell::Line(line.to_owned());
-    let frame = wire::encode(Channel::Console, &message);
-    if let Ok(mut stream) = UnixStream::connect(socket)
-        && stream.write_all(&frame).is_ok()
-    {
-        // The end of the session would end the command.
-        let _ = stream.read_to_end(&mut Vec::new());
-    }
-}
-
 struct Console {
     stream: UnixStream,
     buffer: FrameBuffer,
