@@ -29,7 +29,7 @@ use Shown::{Off, Says};
 use State::{Active, Initializing, Paused, Resetting, Standby, Synchronizing, Yielded};
 
 /// Every change of state that may happen, in the order of a gateway's life.
-pub const TRANSITIONS: [(Shown, Shown); 33] = [
+pub const TRANSITIONS: [(Shown, Shown); 30] = [
     (Off, Says(Initializing)),
     (Says(Initializing), Says(Synchronizing)),
     (Says(Initializing), Says(Active)),
@@ -57,12 +57,9 @@ pub const TRANSITIONS: [(Shown, Shown); 33] = [
     (Says(Paused), Off),
     (Says(Yielded), Says(Active)),
     (Says(Yielded), Says(Initializing)),
-    (Says(Yielded), Says(Synchronizing)),
     (Says(Yielded), Says(Resetting)),
     (Says(Yielded), Off),
     (Says(Resetting), Off),
-    (Off, Says(Synchronizing)),
-    (Off, Says(Active)),
 ];
 
 /// Pairs of a change (of the primary's or the secondary's machine) and a class of faults.

@@ -374,13 +374,19 @@ pub fn end_all(world: &mut World) {
             world.after(0, Event::Resume { node, boot });
         }
         for service in ServiceName::ALL {
-            process::go_on(world, node, boot, service);
+            let undo = Undo::Service1 {
+                node,
+                boot,
+                service,
+            };
+            world.after(MS, Event::FaultEnds(undo));
         }
         identity::right_role(world, node);
         if world.machines[node].node.is_none() {
             world.after(500 * MS, Event::NodeBoot { node });
         }
     }
+    world.nothing_more_to_type();
     for host in 0..world.hosts.len() {
         disk::set_rate(world, 3 + host, TRUE_RATE);
         world.hosts[host].decided = 0;

@@ -38,6 +38,9 @@ struct Arguments {
     /// Threads; by default as many as there are processors.
     #[arg(long)]
     jobs: Option<u64>,
+    /// Print which classes of faults each change of state has not met.
+    #[arg(long)]
+    unmet: bool,
     /// Write the figures to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -158,6 +161,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut report = run_all(&arguments)?;
     report.seconds = began.elapsed().as_secs_f64();
+    if arguments.unmet {
+        report.unmet().iter().for_each(|line| println!("{line}"));
+    }
     println!("{report}");
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&report.figures())?;

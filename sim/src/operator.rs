@@ -29,6 +29,15 @@ struct Session {
     reached: Option<Acknowledgement>,
 }
 
+/// A change that was typed.
+#[derive(Clone, Copy, Debug)]
+struct Typed {
+    node: usize,
+    boot: u64,
+    change: u32,
+    at: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Operator {
@@ -37,7 +46,7 @@ pub struct Operator {
     changes: u32,
     set_up: bool,
     /// Changes typed and not answered, by the start of the node that they were typed at.
-    unanswered: VecDeque<(usize, u64, u32)>,
+    unanswered: VecDeque<Typed>,
     last_read: String,
     last_reached: Option<Acknowledgement>,
 }
@@ -78,14 +87,14 @@ impl Operator {
 
     /// A change at that node was answered. Gives the oldest that it may be: whatever holds for a
     /// later one holds for it.
-    fn answered(&mut self, node: usize, boot: u64, reached: Acknowledgement) -> Option<u32> {
+    fn answered(&mut self, node: usize, boot: u64, reached: Acknowledgement) -> Option<Typed> {
         if let Some(session) = self.session.as_mut().filter(|open| open.node == node) {
             session.reached = Some(reached);
         }
         self.unanswered
-            .retain(|(at, start, _)| *at != node || *start == boot);
-        let oldest = self.unanswered.iter().position(|(at, ..)| *at == node)?;
-        self.unanswered.remove(oldest).map(|(_, _, change)| change)
+            .retain(|typed| typed.node != node || typed.boot == boot);
+        let oldest = self.unanswered.iter().position(|t| t.node == node)?;
+        self.unanswered.remove(oldest)
     }
 
     fn begin(&mut self, now: u64, node: usize, task: Task, lines: &[&str]) -> SessionId {
@@ -179,6 +188,15 @@ impl World {
             .then_some(change)
     }
 
+    /// Sessions of operators end as soon as what they wait for is answered.
+    pub(crate) fn nothing_more_to_type(&mut self) {
+        if let Some(open) = &mut self.operator.session
+            && open.task == Task::Other
+        {
+            open.lines.clear();
+        }
+    }
+
     /// What the archives of conflicts hold, on whichever node.
     pub(crate) fn archives(&self) -> Vec<String> {
         let running = self
@@ -198,19 +216,20 @@ impl World {
 
     pub(crate) fn changed(&mut self, node: usize, reached: Acknowledgement) {
         let boot = self.machines[node].boot;
-        let change = self.operator.answered(node, boot, reached);
+        let typed = self.operator.answered(node, boot, reached);
         let running = self.running(node);
         // A refused one is not in the configuration.
-        let is_ours = |change: &u32| running.contains(&format!("zone z{change}@root\n"));
-        let Some(change) = change.filter(is_ours) else {
+        let is_ours = |typed: &Typed| running.contains(&format!("zone z{}@root\n", typed.change));
+        let Some(Typed { change, at, .. }) = typed.filter(is_ours) else {
             return;
         };
         let durable = self.machines[node].durable_running();
         let result = match reached {
             Acknowledgement::Replicated => {
-                let peer = self.net.at[1 - self.machines[node].slot];
-                let peers = self.machines[peer].durable_running();
-                self.watch.s5.replicated(change, [&durable, &peers])
+                let slot = 1 - self.machines[node].slot;
+                let of_slot = self.machines.iter().filter(|machine| machine.slot == slot);
+                let peers: Vec<String> = of_slot.map(|m| m.durable_running()).collect();
+                self.watch.s5.replicated(change, at, &durable, &peers)
             }
             Acknowledgement::Local => self.watch.s5.local(change, &durable),
             Acknowledgement::Volatile => Ok(()),
@@ -247,7 +266,13 @@ impl World {
             if let Task::Change(change) = open.task
                 && line.starts_with("zone ")
             {
-                self.operator.unanswered.push_back((node, boot, change));
+                let at = self.now;
+                self.operator.unanswered.push_back(Typed {
+                    node,
+                    boot,
+                    change,
+                    at,
+                });
             }
             self.trace
                 .line(self.now, format_args!("operator at node {node}: {line}"));

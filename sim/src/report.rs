@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::coverage;
+use crate::faults::FaultClass;
 use crate::world::Outcome;
 
 /// What many runs did.
@@ -94,6 +95,25 @@ impl Report {
             values.get(values.len() / 2).copied().unwrap_or_default()
         };
         (median(&|run| run.0), median(&|run| run.1))
+    }
+
+    /// Each change of state of each gateway, with how many classes of faults it has met, and
+    /// those that it has not.
+    #[must_use]
+    pub fn unmet(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for slot in 0..2_u8 {
+            for (index, (from, to)) in coverage::TRANSITIONS.iter().enumerate() {
+                let is_met =
+                    |class: &&FaultClass| self.met.contains(&(slot, index as u8, **class as u8));
+                let unmet: Vec<_> = FaultClass::ALL.iter().filter(|c| !is_met(c)).collect();
+                let met = FaultClass::ALL.len() - unmet.len();
+                lines.push(format!(
+                    "node {slot} {from:?} -> {to:?}: met {met}, not {unmet:?}"
+                ));
+            }
+        }
+        lines
     }
 
     /// What `--json` writes.

@@ -231,6 +231,8 @@ pub struct World {
     pub(crate) outcome: Outcome,
     pub(crate) coverage: Coverage,
     pub(crate) overheard: Overheard,
+    /// What happens to machines that are stopped, until they go on.
+    pub(crate) waiting: Vec<(usize, Event)>,
     /// What nodes logged, for scripts.
     pub(crate) logged: Vec<(usize, String, String)>,
     /// Datagrams sent.
@@ -287,6 +289,7 @@ impl World {
             },
             coverage: Coverage::default(),
             overheard: Overheard::default(),
+            waiting: Vec::new(),
             logged: Vec::new(),
             sent: 0,
             wall_offset_s: 0,

@@ -82,18 +82,18 @@ fn each_invariant_can_fail() {
 
     let mut s5 = CommitsSurvive::default();
     let there = "zone z4@root\n";
-    assert!(s5.replicated(4, [there, there]).is_ok());
-    assert!(s5.replicated(4, [there, ""]).is_err());
+    let archive = [there.to_owned()];
+    assert!(s5.replicated(4, 7, there, &archive).is_ok());
+    assert!(s5.replicated(4, 7, there, &[]).is_err());
     assert!(s5.check(there, &[]).is_ok() && s5.check("zone z40@root\n", &[]).is_err());
     // While no disk was lost, an archive is not enough for what was replicated.
-    let archive = [there.to_owned()];
     assert!(s5.check("", &archive).is_err());
     assert!(s5.local(5, "zone z5@root\n").is_ok() && s5.local(6, "").is_err());
     assert!(s5.check(there, &[]).is_err());
     let mut s5 = CommitsSurvive::default();
     assert!(s5.local(4, there).is_ok() && s5.check("", &archive).is_ok());
     assert!(s5.check("", &[]).is_err());
-    s5.lost_disk(&[]);
+    s5.lost_disk(9, &[]);
     assert!(s5.check("", &[]).is_ok());
 
     let mut s6 = FlowsSurvive::default();

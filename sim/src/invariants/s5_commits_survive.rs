@@ -14,22 +14,37 @@ pub struct CommitsSurvive {
     /// A disk was replaced or set back: its node may have led with what it had, so that even what
     /// was on both may have become one side of a conflict.
     forked: bool,
+    /// When a disk was last replaced or set back.
+    lost_at: Option<u64>,
 }
 
 impl CommitsSurvive {
-    /// A change is acknowledged as durable on both nodes; these are the configurations that would
-    /// be found on them if power failed now.
+    /// A change that was begun then is acknowledged as durable on both nodes; these are the
+    /// configurations that would be found on the active, and on the peer or its clone, if power
+    /// failed now.
     ///
     /// # Errors
     /// If it is not in both.
-    pub fn replicated(&mut self, change: u32, durable: [&str; 2]) -> Result<(), String> {
+    pub fn replicated(
+        &mut self,
+        change: u32,
+        begun: u64,
+        active: &str,
+        peers: &[String],
+    ) -> Result<(), String> {
+        // The peer may have lost it again before the answer came.
+        if self.lost_at.is_some_and(|at| at >= begun) {
+            return self.local(change, active);
+        }
         self.replicated.insert(change);
-        let missing = durable.iter().position(|running| !has(running, change));
-        missing.map_or(Ok(()), |node| {
-            Err(format!(
-                "S5: z{change} is acknowledged as replicated and not durable on node {node}"
-            ))
-        })
+        let on_active = has(active, change);
+        if on_active && peers.iter().any(|running| has(running, change)) {
+            return Ok(());
+        }
+        let whose = if on_active { "peer" } else { "active" };
+        Err(format!(
+            "S5: z{change} is acknowledged as replicated and not durable on the {whose}"
+        ))
     }
 
     /// A change is acknowledged as durable on the active only.
@@ -54,7 +69,8 @@ impl CommitsSurvive {
     }
 
     /// A disk is replaced or set back; these configurations and archives are on the other one.
-    pub fn lost_disk(&mut self, other: &[String]) {
+    pub fn lost_disk(&mut self, now: u64, other: &[String]) {
+        self.lost_at = Some(now);
         let there: BTreeSet<&str> = other.iter().flat_map(|text| zones(text)).collect();
         let kept = |change: &u32| there.contains(zone(*change).as_str());
         self.replicated.retain(kept);

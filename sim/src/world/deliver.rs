@@ -121,10 +121,10 @@ impl World {
     /// Puts an event off while the machine at that end is stopped; true if it did.
     fn put_off(&mut self, stream: usize, end: usize, event: Event) -> Option<Event> {
         let node = Self::node_of(self.net.streams[stream].kind, end);
-        let until = node.and_then(|node| self.machines[self.net.at[node]].paused_until);
-        match until {
-            Some(until) => {
-                self.schedule(until, event);
+        let machine = node.map(|slot| self.net.at[slot]);
+        match machine.filter(|at| self.machines[*at].paused_until.is_some()) {
+            Some(machine) => {
+                self.waiting.push((machine, event));
                 None
             }
             None => Some(event),

@@ -41,8 +41,8 @@ impl World {
             Event::Resume { boot, .. } => return self.resume(node, boot),
             _ => {}
         }
-        if let Some(until) = self.machines[node].paused_until {
-            return self.schedule(until, event);
+        if self.machines[node].paused_until.is_some() {
+            return self.waiting.push((node, event));
         }
         let current = self.machines[node].boot;
         match event {
@@ -116,10 +116,20 @@ impl World {
         if machine.boot == boot && machine.paused_until.is_some() {
             machine.paused_until = None;
             machine.up_since = Some(self.now);
+            self.happen_now(node);
             self.trace
                 .line(self.now, format_args!("node {node} resumes"));
             self.schedule_tick(node);
         }
+    }
+
+    /// What has waited for a machine that was stopped happens, in order.
+    fn happen_now(&mut self, node: usize) {
+        let of_node = |(at, _): &mut (usize, Event)| *at == node;
+        let events: Vec<_> = self.waiting.extract_if(.., of_node).collect();
+        events
+            .into_iter()
+            .for_each(|(_, event)| self.after(0, event));
     }
 
     fn persisted(&mut self, node: usize, write: u64) {
@@ -247,7 +257,7 @@ impl World {
     pub(crate) fn lost_disk(&mut self, node: usize) {
         let other = &self.machines[1 - self.machines[node].slot];
         let kept = other.durable_texts();
-        self.watch.s5.lost_disk(&kept);
+        self.watch.s5.lost_disk(self.now, &kept);
         self.watch.s6.forget();
     }
 
@@ -394,9 +404,13 @@ impl World {
     /// S6: the flows that a node holds as it begins to act.
     fn flows_survive(&mut self, node: usize) -> Result<(), String> {
         let followed = self.machines[node].acked;
-        let (Some((epoch, acked)), Some(keys)) = (followed, self.flow_keys(node)) else {
+        let (Some((_, acked)), Some(keys)) = (followed, self.flow_keys(node)) else {
             return Ok(());
         };
+        // A heartbeat says the highest epoch that was seen; the newest commit tells whom it followed.
+        let running = self.machines[node].node.as_ref();
+        let store = running.and_then(|running| running.store());
+        let epoch = store.map(|store| store.history().0).unwrap_or_default();
         self.watch.s6.takes_over(epoch, acked, &keys)
     }
 
@@ -498,6 +512,7 @@ impl World {
             }
         }
         self.note_shown(node);
+        self.happen_now(node);
         self.operator.session_gone(node);
     }
 
