@@ -4,12 +4,13 @@ use core::time::Duration;
 
 use model::{Epoch, LinkId, Role, Time};
 use wire::control::ControlMessage;
-use wire::heartbeat::Content;
+use wire::heartbeat::{Content, State};
 
 use crate::commands;
 use crate::core::Core;
 use crate::output::Output;
 use crate::phase::{Loss, Phase, Step};
+use crate::pinning;
 
 impl Core {
     /// A heartbeat of the node at the other end.
@@ -26,6 +27,7 @@ impl Core {
             return None;
         }
         let (epoch, restart) = (content.epoch, content.restart);
+        let starts = content.state == State::Initializing;
         let ordered = ctx.peer.orders_restart();
         let current = ctx.peer.beat(now, link, content, hold_time, echo);
         let before = ctx.peer.fault.clone();
@@ -34,6 +36,10 @@ impl Core {
         ctx.log_fault(before);
         if !current || ctx.peer.fault.is_some() {
             return None;
+        }
+        let joined = starts.then(|| pinning::joined(ctx, &self.phase, epoch));
+        if let Some(step) = joined.flatten() {
+            return Some(step);
         }
         ctx.see(epoch);
         // Said in every beat, obeyed or refused once.
@@ -47,8 +53,7 @@ impl Core {
             return None;
         }
         if let ControlMessage::Hello(hello) = &message {
-            self.hello(now, hello.clone());
-            return None;
+            return self.hello(now, hello.clone());
         }
         // To take leave away, and to say that it has gone, needs no pair: a commit may wait for it.
         let ends_leave = matches!(
@@ -159,7 +164,8 @@ impl Core {
         }
     }
 
-    fn hello(&mut self, now: Time, hello: wire::control::Hello) {
+    fn hello(&mut self, now: Time, hello: wire::control::Hello) -> Option<Step> {
+        let mut step = None;
         let ctx = &mut self.ctx;
         let theirs = (hello.role, hello.pair);
         let before = ctx.peer.fault.clone();
@@ -171,6 +177,9 @@ impl Core {
                     .push_back(Output::Control(ControlMessage::Refused(fault)));
             }
             None => {
+                if !hello.active {
+                    step = pinning::joined(ctx, &self.phase, hello.highest_epoch);
+                }
                 ctx.see(hello.highest_epoch);
                 if let Phase::Active(_) = self.phase {
                     let timing = ctx.timing();
@@ -185,5 +194,6 @@ impl Core {
             }
         }
         ctx.peer.greet(now, hello);
+        step
     }
 }

@@ -15,6 +15,30 @@ use crate::context::Context;
 use crate::detection::Peer;
 use crate::phase::{Cause, Loss, Phase, Step};
 
+/// A node that has just started, and has `seen` that epoch, meets a node that was never part of a
+/// pair: what it has led under it led for itself (as a standalone node does), so it supersedes
+/// nobody. The active leads on, above that.
+pub(crate) fn joined(ctx: &mut Context, phase: &Phase, seen: Epoch) -> Option<Step> {
+    match phase {
+        Phase::Active(active)
+            if !ctx.record.paired && ctx.seen <= active.epoch && seen > active.epoch =>
+        {
+            lead_on(ctx, seen)
+        }
+        Phase::Booting(_)
+        | Phase::Activating(_)
+        | Phase::Active(_)
+        | Phase::Standby(_)
+        | Phase::Resetting(_) => None,
+    }
+}
+
+fn lead_on(ctx: &mut Context, above: Epoch) -> Option<Step> {
+    ctx.see(above);
+    ctx.tell(Activity::Idle, false);
+    Some(Step::Activate(Cause::Paired))
+}
+
 /// A peer is pinned, which has seen epochs up to `above`. `gives_way`: if both lead, this node is
 /// to restart and follow. Otherwise it leads on, under an epoch above the peer's, or it would be
 /// superseded by what a node has led under that now follows.
@@ -30,11 +54,7 @@ pub(crate) fn pinned(
             reason: "paired with a supervisor that leads".to_owned(),
             loss: Loss::Forked(ctx.seen),
         }),
-        Phase::Active(active) if above > active.epoch => {
-            ctx.see(above);
-            ctx.tell(Activity::Idle, false);
-            Some(Step::Activate(Cause::Paired))
-        }
+        Phase::Active(active) if above > active.epoch => lead_on(ctx, above),
         Phase::Booting(_)
         | Phase::Activating(_)
         | Phase::Active(_)

@@ -104,3 +104,33 @@ fn whoever_stays_is_not_superseded_by_what_the_other_has_led_under() {
     let epoch = pair.sides[A].acting().expect("A leads");
     assert!(pair.vems.iter().all(|vem| vem.obeys(epoch)));
 }
+
+/// The second node of a new pair has led for itself, as a standalone node does before it is made a
+/// secondary: the first one leads on above that, and the second follows.
+#[test]
+fn a_joining_node_that_has_led_for_itself_supersedes_nobody() {
+    let mut pair = Pair::new(1).with_vems();
+    pair.cut();
+    for vem in &mut pair.vems {
+        vem.reaches[B] = false;
+    }
+    pair.boot(A);
+    pair.boot(B);
+    pair.run_until("both lead", 20_000, |pair| pair.actives() == [A, B]);
+    for _ in 0..2 {
+        pair.kill(B);
+        pair.boot(B);
+        pair.run_until("B leads again", 20_000, |pair| pair.actives() == [A, B]);
+    }
+    assert!(pair.sides[A].acting() < pair.sides[B].acting());
+    // It has marked itself alone, and with that written down what it leads under.
+    pair.run(2_000);
+    pair.kill(B);
+    pair.heal();
+    pair.boot(B);
+    pair.run_until("B follows", 20_000, |pair| pair.is_stable(B));
+    assert_eq!(pair.actives(), [A]);
+    assert_eq!(pair.sides[A].resets, Vec::<String>::new());
+    let epoch = pair.sides[A].acting().expect("A leads");
+    assert!(pair.vems.iter().all(|vem| vem.obeys(epoch)));
+}
