@@ -396,11 +396,16 @@ fn an_identity_is_changed_without_a_moment_of_distrust() {
     one.event(TrustEvent::IdentityExchanged(Ok(())));
     assert_eq!(one.trust.trusted().identity, 1, "services show the new one");
     // A connection under the old identity changes nothing.
-    two.event(TrustEvent::PeerShows { key: NodeKey([1; 32]) });
+    two.event(TrustEvent::PeerShows {
+        key: NodeKey([1; 32]),
+    });
     two.durable();
     assert_eq!(two.trusts(), [NodeKey([1; 32]), NEXT]);
     two.event(TrustEvent::PeerShows { key: NEXT });
-    assert!(!two.sent.contains(&TrustMessage::OldForgotten { key: NEXT }), "not durable");
+    assert!(
+        !two.sent.contains(&TrustMessage::OldForgotten { key: NEXT }),
+        "not durable"
+    );
     two.durable();
     assert_eq!(two.trusts(), [NEXT]);
     pass(&mut two, &mut one);

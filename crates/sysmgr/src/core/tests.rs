@@ -541,6 +541,7 @@ fn shorten(output: &Output) -> String {
             | ToService::AskVotes { .. }
             | ToService::Archive { .. }
             | ToService::Resync { .. }
+            | ToService::Trust(_)
             | ToService::Stop => {
                 format!("message to {service}")
             }
