@@ -14,6 +14,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ED25519,
 use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// Largest key file that is read; an Ed25519 key in PEM is below 200 bytes.
 const KEY_FILE_MAX_BYTES: u64 = 16 * 1024;
@@ -105,7 +106,7 @@ impl Identity {
                 mode,
             });
         }
-        let mut pem = String::new();
+        let mut pem = Zeroizing::new(String::new());
         File::from(fd)
             .take(KEY_FILE_MAX_BYTES)
             .read_to_string(&mut pem)

@@ -30,8 +30,11 @@ pub(super) struct Attempt {
     /// He knows the code, whether or not he is trusted for it.
     proven: bool,
     pinned: bool,
-    /// The code was typed here, and we led when the other side did, too.
+    /// The other side leads: should we lead by the time we meet, we restart and follow. Where the
+    /// code was printed, only if we did not lead before.
     gives_way: bool,
+    /// We lead now, and give way.
+    restarts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -195,11 +198,12 @@ impl Trust {
             }
             Side::Typed { .. } => self.objection(Purpose::Node, key, &introduction, standing),
         };
-        let both_act = matches!(&introduction, Introduction::Node(node) if node.acting);
+        let other_acts = matches!(&introduction, Introduction::Node(node) if node.acting);
         if let Some(known) = self.attempts.get_mut(&attempt) {
             known.proven = true;
             let typed = matches!(known.side, Side::Typed { .. });
-            known.gives_way = typed && both_act && standing.acting;
+            known.gives_way = other_acts && (typed || !standing.acting);
+            known.restarts = known.gives_way && standing.acting;
             known.peer = refusal.is_none().then_some((key, introduction));
         }
         self.order(TrustOrder::Verdict { attempt, refusal });
@@ -298,6 +302,7 @@ impl Trust {
         };
         known.pinned = true;
         let typed = matches!(known.side, Side::Typed { .. });
+        let gives_way = known.gives_way;
         self.order(TrustOrder::Pinned {
             attempt,
             durable: true,
@@ -305,7 +310,7 @@ impl Trust {
         // The typing side goes on once the other has pinned it too: it may restart.
         if !typed {
             self.end_code(attempt);
-            self.take_effect(above, false);
+            self.take_effect(above, gives_way);
         }
     }
 
@@ -387,7 +392,7 @@ impl Trust {
             Introduction::Node(node) => format!("{} ({})", node.name, node.role),
             Introduction::Vem { host } => host.clone(),
         };
-        let restarts = if known.gives_way {
+        let restarts = if known.restarts {
             " This supervisor restarts and follows it."
         } else {
             ""
@@ -417,6 +422,7 @@ impl Attempt {
             proven: false,
             pinned: false,
             gives_way: false,
+            restarts: false,
         }
     }
 }
