@@ -387,6 +387,7 @@ impl Active {
                 self.epoch
             ),
         );
+        ctx.record.cloned = true;
         let reason = "a clone of this node was seen".to_owned();
         let loss = Loss::Forked(ctx.seen);
         Some(Step::Reset { reason, loss })

@@ -76,7 +76,11 @@ impl Booting {
             };
         }
         if ctx.role == Role::Standalone {
-            return Step::Activate(Cause::Standalone);
+            return if ctx.record.cloned {
+                self.wait(ctx, CLONED.to_owned())
+            } else {
+                Step::Activate(Cause::Standalone)
+            };
         }
         if now.since(self.since) >= HISTORY_WAIT {
             ctx.history_known = true;
@@ -181,9 +185,16 @@ enum Wait {
 /// What an operator is told of [`Wait::ForPeer`].
 const FOR_PEER: &str = "the other supervisor may have led since this one did; waiting for it";
 
+/// What an operator is told of a node that was told of a clone of itself.
+const CLONED: &str = "a clone of this supervisor was seen; when there is only one again, force-active \
+                      makes it lead";
+
 /// Whether this node may lead without having met its peer: how long it looks first, and why, or
 /// what it waits for.
 fn may_lead_alone(ctx: &Context) -> Result<(Duration, &'static str), Wait> {
+    if ctx.record.cloned {
+        return Err(Wait::ForEver(CLONED.to_owned()));
+    }
     if !ctx.record.paired {
         let look = match ctx.role {
             Role::Secondary => LOOK_SECONDARY,

@@ -345,6 +345,7 @@ impl Core {
             Phase::Booting(_) | Phase::Standby(_) if led => "the other supervisor is active",
             Phase::Booting(_) | Phase::Standby(_) => {
                 ctx.done(command, Ok(String::new()));
+                ctx.record.cloned = false;
                 return Some(Step::Activate(Cause::Forced));
             }
             Phase::Activating(_) | Phase::Active(_) => "this supervisor is active already",

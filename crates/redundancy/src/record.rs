@@ -49,6 +49,8 @@ pub struct NodeRecord {
     pub alone: bool,
     /// It has been part of a pair: booting by itself it must ask before it leads.
     pub paired: bool,
+    /// A clone of this node was seen: it leads by itself only when an operator has said so.
+    pub cloned: bool,
     /// How long a node that boots by itself, and may not lead, waits for the other one before it
     /// leads nevertheless (seconds); `None` is for ever.
     pub boot_wait_s: Option<u32>,

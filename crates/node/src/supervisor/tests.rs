@@ -202,3 +202,28 @@ fn a_service_is_believed_only_in_what_is_its_own() {
     rig.tell(SupervisorInput::Tick);
     assert_eq!(rig.answers(), [(ServiceName::Pss, 1, Answer::Done)]);
 }
+
+#[test]
+fn a_vem_that_refuses_a_clone_stops_the_node_in_the_same_turn() {
+    let mut rig = Rig::new(Role::Standalone);
+    rig.tell(SupervisorInput::Tick);
+    assert!(rig.supervisor.acting().is_some());
+    let report = wire::supervision::VemReport {
+        registered: 1,
+        connected: 1,
+        clone_seen: true,
+        ..Default::default()
+    };
+    rig.says(ServiceName::VemMgr, FromService::Vems(report));
+    assert!(rig.supervisor.acting().is_none());
+    let logged = rig.seen.iter().any(
+        |output| matches!(output, SupervisorOutput::Log(record) if record.mnemonic == "CLONE"),
+    );
+    assert!(logged);
+    rig.now = rig.now + core::time::Duration::from_secs(10);
+    rig.tell(SupervisorInput::Tick);
+    let reset = rig.seen.iter().any(
+        |output| matches!(output, SupervisorOutput::Reset { reason } if reason.contains("clone")),
+    );
+    assert!(reset, "it ends, and its next start waits for an operator");
+}

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use model::{Epoch, Incarnation};
+use model::{Epoch, Incarnation, Role};
 
 use super::pair::{A, B, Pair};
 use crate::{Command, ServicesHealth};
@@ -314,17 +314,30 @@ fn the_wait_of_a_node_that_boots_alone_ends_when_the_operator_has_set_so() {
 
 #[test]
 fn a_clone_stops_and_waits_with_the_reason_and_the_original_goes_on() {
+    for (role, newer) in [
+        (Role::Primary, true),
+        (Role::Primary, false),
+        (Role::Standalone, true),
+        (Role::Standalone, false),
+    ] {
+        clone_stops(role, newer);
+    }
+}
+
+/// `newer`: the other start's epoch is the higher one of the two.
+fn clone_stops(role: Role, newer: bool) {
     let mut pair = Pair::new(1);
+    pair.sides[A].durable.role = role;
     pair.boot(A);
     pair.run_until("A leads", 10_000, |pair| pair.actives() == [A]);
     let epoch = pair.sides[A].acting().expect("leads");
     // The VEM obeys another start of the same identity, at the same counter.
     pair.add_vems(1);
     pair.vems[0].fenced.obeyed = Epoch {
-        incarnation: Incarnation(77),
+        incarnation: Incarnation(if newer { 77 } else { 0 }),
         ..epoch
     };
-    pair.run_until("it stops", 10, |pair| pair.actives().is_empty());
+    pair.run_until("it stops", 200, |pair| pair.actives().is_empty());
     assert!(pair.sides[A].mnemonics().contains(&"CLONE"));
     pair.run(60_000);
     assert!(
@@ -333,6 +346,11 @@ fn a_clone_stops_and_waits_with_the_reason_and_the_original_goes_on() {
     );
     assert!(pair.reason(A).contains("clone"), "{}", pair.reason(A));
     assert_eq!(pair.sides[A].resets.len(), 1, "{:?}", pair.sides[A].resets);
+    let command = pair.command(A, Command::ForceActive);
+    pair.run(100);
+    assert_eq!(pair.result(A, command), Some(Ok(String::new())));
+    assert_eq!(pair.actives(), [A]);
+    assert!(!pair.sides[A].durable.cloned);
     assert!(
         pair.sides[A].durable.reset_reasons[0].contains("clone"),
         "{:?}",
