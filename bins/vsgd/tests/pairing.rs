@@ -96,7 +96,14 @@ fn wrong_codes_burn_the_code_and_let_nobody_in() {
     let (mut one, mut two) = strangers(folder.path());
     one.start();
     two.start();
+    let listens = || {
+        let address = format!("{}:{}", one.address(), wire::pairing::DEFAULT_PORT);
+        std::net::TcpStream::connect(address).is_ok()
+    };
+    one.shows("redundancy identity");
+    assert!(!listens(), "no code, no listener");
     let code = one.code("redundancy pair");
+    assert!(listens());
     let wrong = if code.starts_with('A') { "B" } else { "A" }.to_owned() + &code[1..];
     for failures in 1..=3 {
         let line = format!("redundancy join {} {wrong}", one.address());
@@ -104,6 +111,7 @@ fn wrong_codes_burn_the_code_and_let_nobody_in() {
         one.wait_for("PAIRING_FAILED", failures - 1);
     }
     one.wait_for("PAIRING_BURNT", 0);
+    eventually("the listener is gone", || !listens());
     let line = format!("redundancy join {} {code}", one.address());
     let said = two.say(&[&line]);
     assert!(said.failed, "burnt: {}", said.text);
