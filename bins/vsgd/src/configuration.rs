@@ -103,6 +103,32 @@ impl Default for Pairing {
     }
 }
 
+/// The machine's watchdog: nothing on a node without this section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchdogDevice {
+    /// The device.
+    #[serde(default = "default_watchdog")]
+    pub(crate) device: PathBuf,
+    /// Seconds after which it resets the machine if nobody restarts its time.
+    #[serde(default = "default_watchdog_timeout_s")]
+    pub(crate) timeout_s: u16,
+}
+
+/// The first watchdog of a Linux machine.
+fn default_watchdog() -> PathBuf {
+    PathBuf::from("/dev/watchdog")
+}
+
+/// A machine that has stopped has been taken over from long before; this only brings it back.
+const fn default_watchdog_timeout_s() -> u16 {
+    30
+}
+
+/// Shortest time that may be asked of a watchdog: it is restarted each second, and a busy machine
+/// must never be reset for being late.
+const WATCHDOG_TIMEOUT_MIN_S: u16 = 10;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +151,8 @@ pub(crate) struct Configuration {
     pub(crate) service: Option<Service>,
     /// Replication; needed as soon as there is a link.
     pub(crate) bulk: Option<Bulk>,
+    /// The machine's watchdog; none is used if there is no such section.
+    pub(crate) watchdog: Option<WatchdogDevice>,
     /// Pairing; its port has a default.
     #[serde(default)]
     pub(crate) pairing: Pairing,
@@ -210,6 +238,14 @@ impl Configuration {
         }
         if self.bulk.is_none() && !self.links.is_empty() {
             return Some("[bulk] port is missing: there are HA links".to_owned());
+        }
+        if let Some(WatchdogDevice { timeout_s, .. }) = self.watchdog
+            && timeout_s < WATCHDOG_TIMEOUT_MIN_S
+        {
+            let least = WATCHDOG_TIMEOUT_MIN_S;
+            return Some(format!(
+                "watchdog: timeout_s {timeout_s} is less than {least}"
+            ));
         }
         let mut names = BTreeSet::new();
         let mut addresses = BTreeSet::new();

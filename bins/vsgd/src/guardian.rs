@@ -27,7 +27,8 @@ use wire::Channel;
 use wire::guardian::ToGuardian;
 
 use crate::configuration::{Configuration, Link};
-use crate::{EXIT_UNUSABLE, RESET_REASON};
+use crate::watchdog::{Care, TURN};
+use crate::{EXIT_UNUSABLE, RESET_REASON, WATCHDOG};
 
 /// A System Manager that lived shorter died fast.
 const FAST_DEATH: Duration = Duration::from_secs(3);
@@ -70,10 +71,19 @@ pub(crate) fn run(
     // Both are a help, not a need; the System Manager reports what its own thread was refused.
     let _ = process::become_real_time(PRIORITY);
     let _ = process::lock_memory();
-    runtime.block_on(lives(configuration_file, configuration))
+    runtime.block_on(async {
+        let care = Care::start(configuration.watchdog.as_ref());
+        let end = lives(configuration_file, configuration, &care).await;
+        care.release();
+        end
+    })
 }
 
-async fn lives(file: &Path, configuration: &Configuration) -> anyhow::Result<ExitCode> {
+async fn lives(
+    file: &Path,
+    configuration: &Configuration,
+    care: &Care,
+) -> anyhow::Result<ExitCode> {
     let mut reason = String::new();
     let mut fast_deaths = 0;
     let mut ever_ran = false;
@@ -86,7 +96,7 @@ async fn lives(file: &Path, configuration: &Configuration) -> anyhow::Result<Exi
                 _ = interrupt.recv() => {}
             }
         };
-        let death = one_life(file, configuration, &reason, ask_to_stop).await?;
+        let death = one_life(file, configuration, &reason, care, ask_to_stop).await?;
         if death.stopping {
             return Ok(ExitCode::SUCCESS);
         }
@@ -125,6 +135,7 @@ async fn one_life(
     file: &Path,
     configuration: &Configuration,
     reason: &str,
+    care: &Care,
     ask_to_stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Death> {
     let (ours, theirs) = Seqpacket::pair().context("socket pair")?;
@@ -135,7 +146,10 @@ async fn one_life(
             OsStr::new("--config"),
             file.as_os_str(),
         ],
-        environment: vec![(RESET_REASON, reason.to_owned())],
+        environment: vec![
+            (RESET_REASON, reason.to_owned()),
+            (WATCHDOG, care.note().cloned().unwrap_or_default()),
+        ],
         socket: theirs.as_fd(),
         new_pid_namespace: true,
     };
@@ -150,7 +164,9 @@ async fn one_life(
         gasp: None,
         reset: None,
         ran: false,
+        care: care.clone(),
     };
+    care.turns();
     let stopping = watch.until_dead(&child, ask_to_stop).await?;
     // What it said before it died still counts, and comes before what its death says.
     while watch.try_take() {}
@@ -181,6 +197,7 @@ struct Watch {
     gasp: Option<Vec<u8>>,
     reset: Option<String>,
     ran: bool,
+    care: Care,
 }
 
 impl Watch {
@@ -194,6 +211,7 @@ impl Watch {
         let kill_at = tokio::time::sleep(Duration::MAX);
         tokio::pin!(kill_at, ask_to_stop);
         let (mut stopping, mut open) = (false, true);
+        let mut turns = tokio::time::interval(TURN);
         loop {
             tokio::select! {
                 biased;
@@ -206,6 +224,12 @@ impl Watch {
                 () = &mut kill_at, if stopping || !open => {
                     child.kill();
                     kill_at.as_mut().reset(tokio::time::Instant::now() + STOP_DEADLINE);
+                }
+                _ = turns.tick() => {
+                    if self.care.is_stuck() {
+                        self.reset = Some("the System Manager was stuck".to_owned());
+                        child.kill();
+                    }
                 }
                 message = self.socket.receive(Channel::Guardian, &mut self.buffer), if open => {
                     match message {
@@ -233,6 +257,7 @@ impl Watch {
         match message {
             ToGuardian::Gasp(gasp) => self.gasp = gasp,
             ToGuardian::Running => self.ran = true,
+            ToGuardian::Turning => self.care.turns(),
             ToGuardian::Reset { reason } => self.reset = Some(reason),
         }
     }

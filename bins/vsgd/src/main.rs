@@ -7,6 +7,7 @@ mod node_record;
 mod services;
 mod system_manager;
 mod verbs;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ use configuration::Configuration;
 
 /// Exit status for what an operator must mend: a bad configuration, a wrong invocation.
 const EXIT_UNUSABLE: u8 = 2;
+/// Environment variable by which the guardian tells a System Manager of the machine's watchdog:
+/// `+` and its device, `-` and why it is not there; not set if none is configured.
+const WATCHDOG: &str = "TWINWALL_WATCHDOG";
 /// Environment variable by which the guardian tells a System Manager why the one before ended.
 const RESET_REASON: &str = "TWINWALL_RESET_REASON";
 

@@ -2,6 +2,10 @@
 //!
 //! Needs root: a node's System Manager gets a PID namespace of its own.
 
+#[allow(
+    dead_code,
+    reason = "each test that shares these files uses a part of them"
+)]
 mod nodes;
 
 use std::time::Duration;

@@ -205,3 +205,47 @@ fn an_active_whose_disk_stalls_beats_on_and_yields_when_a_write_is_overdue() {
     disk.thaw();
     two.wait_for(STABLE, 0);
 }
+
+#[test]
+fn the_watchdog_is_petted_and_a_stuck_system_manager_is_replaced() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let network = network();
+    let mut node = Node::new(folder.path(), &network, 1);
+    let device = folder.path().join("watchdog");
+    fs::write(&device, "").expect("a file");
+    let text = fs::read_to_string(&node.config).expect("its configuration");
+    let text = format!("{text}\n[watchdog]\ndevice = \"{}\"\n", device.display());
+    fs::write(&node.config, text).expect("written");
+    node.init("primary", &["--pair-id", "7"]);
+    node.start();
+    let petted = || fs::read_to_string(&device).expect("readable").len();
+    node.wait_for("Supervisor 1 is active", 0);
+    let shown = node.shows("redundancy heartbeat");
+    assert_eq!(shown["heartbeat"]["watchdog"], device.display().to_string());
+    let first = petted();
+    eventually("it is petted", || petted() > first + 1);
+
+    let config = node.config.display().to_string();
+    let mut entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    let manager = entries.find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split('\0').skip(1);
+        (words.next() == Some("sysmgr") && words.any(|word| word == config)).then_some(pid)
+    });
+    let manager = Pid::from_raw(manager.expect("it runs")).expect("a process");
+    kill_process(manager, Signal::STOP).expect("alive");
+    node.wait_for(
+        "This supervisor was reset: the System Manager was stuck.",
+        0,
+    );
+    node.terminate();
+    let written = fs::read_to_string(&device).expect("readable");
+    assert!(written.ends_with(".V"), "it is released: {written}");
+
+    // A device that is not there is told, and no reason not to run.
+    fs::remove_file(&device).expect("removed");
+    node.start();
+    node.wait_for("WATCHDOG_UNAVAILABLE: The watchdog cannot be used:", 0);
+    node.wait_for("Supervisor 1 is active", 1);
+}

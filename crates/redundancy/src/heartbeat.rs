@@ -428,6 +428,8 @@ impl HeartbeatPath {
             hold_time_ms: hold_time.as_millis() as u32,
             awaits_confirmation: self.peer.is_some_and(|peer| peer != self.timing),
             canaries: self.content.as_ref().map_or(0, |content| content.canary),
+            // The thread does not know; whoever asked it does.
+            watchdog: None,
             real_time,
             links: links
                 .map(|(index, monitor)| {

@@ -15,6 +15,7 @@
 //! | [`stream`] | framed messages over a byte stream, with a bounded outgoing queue |
 //! | [`seqpacket`] | framed messages over Unix sequenced packets, inherited or named |
 //! | [`traffic`] | counters of what came in on a port, and of what was not taken |
+//! | [`watchdog`] | the device that resets a machine which has stopped |
 //! | [`gate`] | how many unauthenticated connections there may be |
 
 pub mod clock;
@@ -32,3 +33,4 @@ pub mod seqpacket;
 pub mod stream;
 pub mod tls;
 pub mod traffic;
+pub mod watchdog;

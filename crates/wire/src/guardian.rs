@@ -10,6 +10,8 @@ pub enum ToGuardian {
     /// The datagram to send once on every HA link when the System Manager has died; replaces the
     /// one before. `None`: send nothing.
     Gasp(Option<Vec<u8>>),
+    /// The main loop turns; sent once a second.
+    Turning,
     /// The node runs: what stops it from now on is no error of its configuration.
     Running,
     /// End every process of the node and start it afresh.

@@ -441,6 +441,8 @@ pub struct HeartbeatStatus {
     pub awaits_confirmation: bool,
     /// Canary decisions finished since this start; 0 on a node that has not been active.
     pub canaries: u64,
+    /// The machine's watchdog: its device, or why it is not there; `None` if none is configured.
+    pub watchdog: Option<Result<String, String>>,
     /// Whether the heartbeat thread got real-time scheduling, and why not.
     pub real_time: Result<(), String>,
     /// One row per link.

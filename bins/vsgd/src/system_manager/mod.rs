@@ -44,7 +44,7 @@ use wire::log::LogRecord;
 use wire::supervision::{Answer, Ask, ToService};
 
 use crate::configuration::Configuration;
-use crate::{RESET_REASON, node_record, verbs};
+use crate::{RESET_REASON, WATCHDOG, node_record, verbs, watchdog};
 use children::{ChildEvent, Children, RunNumber};
 use control::{Change, Connections, ControlEvent};
 use doors::Doors;
@@ -147,6 +147,10 @@ struct Manager {
     peer_hold_time: Duration,
     resetting: bool,
     control_ports: Vec<PortCounters>,
+    /// The machine's watchdog, as the guardian tells; `None` if none is configured.
+    watchdog: Option<Result<String, String>>,
+    /// When the guardian is to be told that this loop turns.
+    turning_at: Time,
     /// When what the ports counted is to be booked.
     book_at: Time,
 }
@@ -207,12 +211,15 @@ impl Manager {
             peer_hold_time: Duration::ZERO,
             resetting: false,
             control_ports,
+            watchdog: watchdog_told(),
+            turning_at: clock::now(),
             book_at: clock::now(),
         };
         if let Some(reset) = reset {
             manager.note(&reset);
         }
         manager.note_real_time();
+        manager.note_watchdog();
         manager.tell_guardian(&ToGuardian::Running)?;
         Ok(manager)
     }
@@ -226,6 +233,19 @@ impl Manager {
                 severity: 3,
                 mnemonic: "REAL_TIME_REFUSED".to_owned(),
                 text: format!("Heartbeats run without real-time guarantees: {refusal}."),
+                service: None,
+            });
+        }
+    }
+
+    fn note_watchdog(&mut self) {
+        if let Some(Err(why)) = &self.watchdog {
+            let text = format!("The watchdog cannot be used: {why}.");
+            self.note(&LogRecord {
+                facility: "SYSMGR".to_owned(),
+                severity: 4,
+                mnemonic: "WATCHDOG_UNAVAILABLE".to_owned(),
+                text,
                 service: None,
             });
         }
@@ -283,6 +303,13 @@ impl Manager {
             .is_some_and(|deadline| deadline <= now)
         {
             self.inputs.push_back(SupervisorInput::Tick);
+        }
+        if now >= self.turning_at {
+            self.turning_at = now + watchdog::TURN;
+            // One that is lost is one of many.
+            let _ = self
+                .guardian
+                .try_send(Channel::Guardian, &ToGuardian::Turning);
         }
         if now >= self.book_at {
             self.book_at = now + BOOK_PERIOD;
@@ -459,7 +486,11 @@ impl Manager {
                 let datagram = sealed.map(|sealed| sealed.bytes().to_vec());
                 self.tell_guardian(&ToGuardian::Gasp(datagram))?;
             }
-            HeartbeatEvent::Status { question, status } => {
+            HeartbeatEvent::Status {
+                question,
+                mut status,
+            } => {
+                status.watchdog.clone_from(&self.watchdog);
                 if let Some((service, question)) = self.questions.remove(&question) {
                     let answer = Answer::HeartbeatStatus(*status);
                     self.children
@@ -628,6 +659,14 @@ impl Manager {
 /// What a node's epochs are ordered by: the fingerprint of its first identity.
 pub(crate) fn record_node(record: &NodeRecord, identity: NodeKey) -> NodeKey {
     record.identities.node.unwrap_or(identity)
+}
+
+/// See [`WATCHDOG`].
+fn watchdog_told() -> Option<Result<String, String>> {
+    let told = std::env::var(WATCHDOG).ok()?;
+    let device = told.strip_prefix('+').map(str::to_owned);
+    let why = told.strip_prefix('-').map(str::to_owned);
+    device.map(Ok).or(why.map(Err))
 }
 
 fn heartbeat_link(link: &crate::configuration::Link) -> HeartbeatLink {

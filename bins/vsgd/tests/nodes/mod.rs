@@ -111,6 +111,14 @@ impl Node {
         guardian.wait().expect("its end");
     }
 
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn terminate(&mut self) {
+        let mut guardian = self.guardian.take().expect("started");
+        let pid = rustix::process::Pid::from_child(&guardian);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("alive");
+        assert!(guardian.wait().expect("its end").success());
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.base.join("log")).unwrap_or_default()
     }

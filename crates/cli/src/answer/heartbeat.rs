@@ -51,6 +51,8 @@ pub struct HeartbeatStatus {
     pub awaits_confirmation: bool,
     /// Why real-time scheduling was refused; `None` if it was granted.
     pub realtime_refused: Option<String>,
+    /// The machine's watchdog: `not configured`, its device, or `unavailable: ` and why.
+    pub watchdog: String,
     /// Canaries that went through the decision path of this node since it started.
     pub canaries: u64,
     /// Each link, in the order of the configuration.
@@ -84,6 +86,7 @@ impl HeartbeatStatus {
         line("Change", confirmed);
         line("Hold time", &format!("{} ms", self.hold_time_ms));
         line("Real-time", &real_time);
+        line("Watchdog", &self.watchdog);
         line("Decision canaries", &self.canaries.to_string());
         text += &self.table();
         text

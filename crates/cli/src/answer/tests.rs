@@ -403,6 +403,7 @@ fn heartbeats_show_each_link() {
         hold_time_ms: 300,
         awaits_confirmation: false,
         realtime_refused: Some("Operation not permitted".to_owned()),
+        watchdog: "not configured".to_owned(),
         canaries: 17,
         links: vec![LinkHeartbeat {
             name: "control".to_owned(),
@@ -430,6 +431,7 @@ Redundancy heartbeat
               Change:   -
            Hold time:   300 ms
            Real-time:   refused: Operation not permitted
+            Watchdog:   not configured
    Decision canaries:   17
 
                                   Round trip (us)          Jitter (us)

@@ -90,6 +90,11 @@ pub(super) fn heartbeat(status: &supervision::HeartbeatStatus) -> HeartbeatStatu
         hold_time_ms: status.hold_time_ms,
         awaits_confirmation: status.awaits_confirmation,
         realtime_refused: status.real_time.clone().err(),
+        watchdog: match &status.watchdog {
+            None => "not configured".to_owned(),
+            Some(Ok(device)) => device.clone(),
+            Some(Err(why)) => format!("unavailable: {why}"),
+        },
         canaries: status.canaries,
         links: status.links.iter().map(link).collect(),
     }
