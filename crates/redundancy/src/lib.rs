@@ -8,7 +8,7 @@
 //! | `core`, `hearing`, `speech` | routing of inputs, the turn; what the peer says, what it is told |
 //! | `phase` | the phases and how one leads to the next |
 //! | `boot`, `activating` | who leads; the epoch made durable |
-//! | `active` | the active; with `alone` (grant and alone mark), `gap` (after a pause), `split_brain`, `switchover` |
+//! | `active` | the active; with `alone` (grant and alone mark), `announcing`, `gap` (after a pause), `split_brain`, `switchover` |
 //! | `standby` | the standby: stability, takeover, restart of the pair |
 //! | `votes` | the VEMs are asked whether a silent active lives |
 //! | `reset` | the last words |
@@ -22,6 +22,7 @@
 mod activating;
 mod active;
 mod alone;
+mod announcing;
 mod boot;
 mod check;
 mod commands;
