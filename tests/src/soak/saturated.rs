@@ -79,8 +79,10 @@ pub struct Outcome {
     pub burners: usize,
     /// Looks at both nodes.
     pub looks: u64,
-    /// Looks at which they were not active and stable standby as before.
+    /// Looks at which somebody else led than before, or under another epoch.
     pub role_changes: u64,
+    /// Looks at which the standby was not ready to take over: it lagged.
+    pub standby_not_ready: u64,
 }
 
 /// Runs the scenario on a redundant pair with the sample policy.
@@ -111,8 +113,8 @@ pub fn run(lab: &Lab, options: &Options, say: &dyn Fn(&str)) -> Result<Report> {
             });
         }
         say(&format!(
-            "{during}: {} pauses, {} looks, {} role changes",
-            outcome.pauses, outcome.looks, outcome.role_changes
+            "{during}: {} pauses, {} looks, {} role changes; {} times the standby was not ready",
+            outcome.pauses, outcome.looks, outcome.role_changes, outcome.standby_not_ready
         ));
         report.stretches.push(outcome);
         load.stop()?;
@@ -125,7 +127,7 @@ fn one(lab: &Lab, stretch: Stretch, length: Duration, load: &mut Load<'_>) -> Re
     let epoch = super::await_obeyed(lab)?;
     let burners = thread::available_parallelism().map_or(2, usize::from) * BURNERS_A_CORE;
     let ended = AtomicBool::new(false);
-    let (mut looks, mut role_changes, mut pauses) = (0, 0, 0);
+    let (mut looks, mut role_changes, mut standby_not_ready, mut pauses) = (0, 0, 0, 0);
     let begun = Instant::now();
     thread::scope(|scope| -> Result<()> {
         for _ in 0..burners {
@@ -148,8 +150,10 @@ fn one(lab: &Lab, stretch: Stretch, length: Duration, load: &mut Load<'_>) -> Re
             while begun.elapsed() < length {
                 load.refresh()?;
                 looks += 1;
-                if !is_as_before(lab, active, &epoch)? {
-                    role_changes += 1;
+                match look(lab, active, &epoch)? {
+                    Look::AsBefore => {}
+                    Look::StandbyNotReady => standby_not_ready += 1,
+                    Look::RoleChange => role_changes += 1,
                 }
                 thread::sleep(LOOK_PAUSE);
             }
@@ -169,19 +173,34 @@ fn one(lab: &Lab, stretch: Stretch, length: Duration, load: &mut Load<'_>) -> Re
         burners,
         looks,
         role_changes,
+        standby_not_ready,
     })
+}
+
+/// What a look shows.
+enum Look {
+    AsBefore,
+    StandbyNotReady,
+    RoleChange,
 }
 
 /// Whether `active` leads with a standby in step, and all agents obey it under the same epoch: a
 /// change there and back would have raised it.
-fn is_as_before(lab: &Lab, active: &str, epoch: &str) -> Result<bool> {
+fn look(lab: &Lab, active: &str, epoch: &str) -> Result<Look> {
     for host in site::HOSTS {
         let status = agent::Status::peek(lab, host)?;
         if status.obeyed_epoch.as_deref() != Some(epoch) {
-            return Ok(false);
+            return Ok(Look::RoleChange);
         }
     }
     // A node that is stopped answers when it goes on.
+    if !lab.leads(active)? {
+        return Ok(Look::RoleChange);
+    }
     let state = lab.internal_state(active)?;
-    Ok(state.as_deref() == Some(REDUNDANT))
+    Ok(if state.as_deref() == Some(REDUNDANT) {
+        Look::AsBefore
+    } else {
+        Look::StandbyNotReady
+    })
 }
