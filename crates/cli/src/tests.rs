@@ -25,6 +25,13 @@ fn in_mode(mode: &Mode, line: &str) -> Result<Command, ParseErrorKind> {
 #[test]
 fn commands_of_exec_mode() {
     let show = |show| Command::Show(show);
+    let join = |port, code: &str| {
+        Command::Pairing(PairingCommand::Join {
+            address: (core::net::Ipv4Addr::new(10, 1, 0, 1), port),
+            code: TypedCode(code.to_owned()),
+        })
+    };
+    let rotate = |force| Command::Pairing(PairingCommand::RotateIdentity { force });
     let cases = [
         ("", Command::Empty),
         ("   ", Command::Empty),
@@ -38,6 +45,27 @@ fn commands_of_exec_mode() {
         ("show redundancy heartbeat", show(Show::RedundancyHeartbeat)),
         ("show redundancy traffic", show(Show::RedundancyTraffic)),
         ("clear redundancy traffic", Command::ClearTraffic),
+        ("show redundancy identity", show(Show::RedundancyIdentity)),
+        ("redundancy pair", Command::Pairing(PairingCommand::Pair)),
+        (
+            "redundancy join 10.1.0.1 7KM-3QX-P9D",
+            join(None, "7KM-3QX-P9D"),
+        ),
+        (
+            "redun join 10.1.0.1 7km3qxp9d port 7000",
+            join(Some(7000), "7km3qxp9d"),
+        ),
+        (
+            "redundancy unpair",
+            Command::Pairing(PairingCommand::Unpair),
+        ),
+        ("redundancy identity rotate", rotate(false)),
+        ("redundancy identity rotate force", rotate(true)),
+        ("vem enroll", Command::Pairing(PairingCommand::EnrollVem)),
+        (
+            "vem remove 3",
+            Command::Pairing(PairingCommand::RemoveVem(ModuleNumber(3))),
+        ),
         ("show running-config", show(Show::RunningConfig)),
         ("show run diff", show(Show::RunningConfigDiff)),
         ("show startup-config", show(Show::StartupConfig)),

@@ -564,3 +564,74 @@ Conflict 3
 "
     );
 }
+
+#[test]
+fn a_pairing_code_says_what_to_do_with_it() {
+    use super::{PairingCode, PairingPurpose};
+    let at = |port: u16| core::net::SocketAddr::from(([10, 1, 0, 1], port));
+    let mut code = PairingCode {
+        code: "7KM-3QX-P9D".to_owned(),
+        purpose: PairingPurpose::Supervisor,
+        valid_s: 600,
+        tries: 3,
+        addresses: vec![at(7199), at(7000)],
+        usual_port: 7199,
+    };
+    assert_eq!(
+        code.text(),
+        "Code: 7KM-3QX-P9D   (valid for 10 minutes or 3 failures)\n\
+         On the other supervisor, one of:\n  \
+         redundancy join 10.1.0.1 7KM-3QX-P9D\n  \
+         redundancy join 10.1.0.1 7KM-3QX-P9D port 7000\n"
+    );
+    code.purpose = PairingPurpose::HostAgent;
+    let text = code.text();
+    assert!(
+        text.contains("  vemd enroll --node 10.1.0.1:7000 7KM-3QX-P9D\n"),
+        "{text}"
+    );
+    assert!(
+        !format!("{code:?}").contains("7KM"),
+        "not in a log by chance"
+    );
+}
+
+#[test]
+fn an_identity_shows_who_is_trusted_and_who_is_here_besides() {
+    use super::{CodeState, FoundNode, IdentityReport, PairingPurpose, PeerIdentity};
+    let report = IdentityReport {
+        fingerprint: "SHA256:aa".to_owned(),
+        node_key: "SHA256:11".to_owned(),
+        peer: Some(PeerIdentity {
+            fingerprint: "SHA256:bb".to_owned(),
+            next: Some("SHA256:cc".to_owned()),
+            since: None,
+            connected: true,
+        }),
+        code: Some(CodeState {
+            purpose: PairingPurpose::HostAgent,
+            left_s: 599,
+            tries: 2,
+        }),
+        found_not_paired: vec![FoundNode {
+            fingerprint: "SHA256:dd".to_owned(),
+            address: "10.1.0.9".to_owned(),
+            count: 12,
+            first_seen_s: 70,
+            last_seen_s: 1,
+        }],
+        vems: vec!["SHA256:ee".to_owned()],
+    };
+    let text = report.text();
+    for line in [
+        "         Fingerprint:   SHA256:aa\n",
+        "            Node key:   SHA256:11\n",
+        "      Changes it to:   SHA256:cc\n",
+        "        Paired since:   (by hand)\n",
+        "valid for a host agent, 599 s and 2 failures left\n",
+        "SHA256:dd\n    at 10.1.0.9, 12 times, first 70 s and last 1 s ago\n",
+        "SHA256:ee\n",
+    ] {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+}

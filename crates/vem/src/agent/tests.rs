@@ -309,6 +309,39 @@ fn only_the_active_that_is_obeyed_restarts_the_agent() {
 }
 
 #[test]
+fn only_the_active_that_is_obeyed_says_whom_to_trust() {
+    let mut bench = Bench::new();
+    bench.give(Input::Connected(A));
+    bench.give(Input::Connected(B));
+    bench.claim(A, epoch(1, 1), 1);
+    bench.give(Input::Persisted(obeyed(epoch(1, 1))));
+    bench.take();
+    let key = |number| model::NodeKey([number; 32]);
+    let trusts = |output: &Output| matches!(output, Output::Trust { .. });
+    let too_many: Vec<_> = (0..5).map(key).collect();
+    let both = vec![key(1), key(2)];
+    for (gateway, epoch, keys) in [
+        // A node that was unpaired would make the host its own.
+        (B, epoch(1, 1), vec![key(2)]),
+        (A, epoch(1, 2), both.clone()),
+        (A, epoch(2, 1), both.clone()),
+        // A host that trusts nobody could be told nothing any more.
+        (A, epoch(1, 1), Vec::new()),
+        (A, epoch(1, 1), too_many),
+    ] {
+        bench.say(gateway, ToVem::Gateways { epoch, keys });
+        assert!(!bench.take().iter().any(trusts));
+    }
+    let (epoch, keys) = (epoch(1, 1), both.clone());
+    bench.say(A, ToVem::Gateways { epoch, keys });
+    let told = Output::Trust {
+        gateway: A,
+        keys: both,
+    };
+    assert!(bench.take().contains(&told));
+}
+
+#[test]
 fn claim_is_durable_before_anything_follows() {
     let mut bench = Bench::new();
     bench.give(Input::Connected(A));
