@@ -29,7 +29,7 @@ use Shown::{Off, Says};
 use State::{Active, Initializing, Paused, Resetting, Standby, Synchronizing, Yielded};
 
 /// Every change of state that may happen, in the order of a gateway's life.
-pub const TRANSITIONS: [(Shown, Shown); 30] = [
+pub const TRANSITIONS: [(Shown, Shown); 31] = [
     (Off, Says(Initializing)),
     (Says(Initializing), Says(Synchronizing)),
     (Says(Initializing), Says(Active)),
@@ -60,6 +60,8 @@ pub const TRANSITIONS: [(Shown, Shown); 30] = [
     (Says(Yielded), Says(Resetting)),
     (Says(Yielded), Off),
     (Says(Resetting), Off),
+    // A standalone node, which says nothing, becomes primary at once.
+    (Off, Says(Active)),
 ];
 
 /// Pairs of a change (of the primary's or the secondary's machine) and a class of faults.

@@ -24,6 +24,12 @@ impl FlowsSurvive {
         epoch != self.epoch || lsn != self.lsn
     }
 
+    /// Whether the last look was at this epoch's active.
+    #[must_use]
+    pub fn is_of(&self, epoch: Epoch) -> bool {
+        epoch == self.epoch
+    }
+
     /// The active's table as of a commit.
     pub fn looks(&mut self, epoch: Epoch, lsn: Lsn, keys: BTreeSet<Key>) {
         if epoch != self.epoch {

@@ -425,13 +425,17 @@ impl World {
         let Some(running) = &self.machines[node].node else {
             return;
         };
-        // What is in flight is committed while it quiesces.
-        let epoch = match running.activity() {
-            Activity::Active(epoch) | Activity::Quiesce(epoch) => epoch,
-            Activity::Idle | Activity::Standby => return,
-        };
         let Some(store) = running.store() else {
             return;
+        };
+        // What is in flight is committed while it quiesces, and in the turn that ends that.
+        let yielded = self.machines[node].said == Some(State::Yielded);
+        let epoch = match running.activity() {
+            Activity::Active(epoch) | Activity::Quiesce(epoch) => epoch,
+            Activity::Idle if yielded && self.watch.s6.is_of(store.history().0) => {
+                store.history().0
+            }
+            Activity::Idle | Activity::Standby => return,
         };
         let lsn = store.history().1;
         if self.watch.s6.wants(epoch, lsn)
