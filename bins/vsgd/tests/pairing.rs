@@ -128,7 +128,12 @@ fn wrong_codes_burn_the_code_and_let_nobody_in() {
         let identity = node.shows("redundancy identity");
         assert_eq!(identity["identity"]["peer"], serde_json::Value::Null);
     }
-    // A new code is as good as the first would have been.
+    // A newer code voids the one before it, and is as good as the first would have been.
+    let code = one.code("redundancy pair");
+    let newer = one.code("redundancy pair");
+    assert_ne!(code, newer);
+    let line = format!("redundancy join {} {code}", one.address());
+    two.refused(&line, "the code is not the one");
     pair(&one, &two);
     eventually("a pair", || one.said(STABLE) + two.said(STABLE) > 0);
 }

@@ -368,6 +368,11 @@ impl Trust {
     pub(crate) fn peer_connected(&mut self, connected: bool) {
         self.connected = connected;
         if connected {
+            if self.rotation.is_none() {
+                // A change that a restart broke off is taken back, or goes on.
+                let key = self.own;
+                self.send(TrustMessage::NextIdentity { key });
+            }
             self.state_vems();
         } else {
             self.peer_confirms(false);

@@ -20,7 +20,7 @@ use runtime::gate::Gate;
 use runtime::identity::Identity;
 use runtime::pairing::{PairingError, Proven, prove};
 use runtime::tls::{Authenticated, TlsEndpoint};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use wire::pairing::{Code, Introduction, PROTOCOL, Purpose};
@@ -30,6 +30,8 @@ use super::Event;
 
 /// Strangers served at once before they say anything: somebody types a code, once.
 const STRANGERS_MAX: usize = 4;
+/// Connections that the kernel keeps for us meanwhile.
+const BACKLOG: u32 = 8;
 /// What our own part of a step may take: a write of the node file on a busy disk.
 const OWN_STEP_MAX: Duration = Duration::from_secs(4);
 /// Answers that wait for an exchange's task; it asks for one at a time.
@@ -138,10 +140,7 @@ impl Pairing {
         let code = Code::from_random(code);
         let mut listeners = Vec::new();
         for address in &addresses {
-            let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener)
-            });
+            let bound = listen_at(*address);
             listeners.push(bound.map_err(|error| format!("Cannot listen on {address}: {error}"))?);
         }
         let (code_kept, one) = (Arc::new(code.clone()), Arc::new(Semaphore::new(1)));
@@ -389,6 +388,19 @@ impl Exchange {
         // The loop ends with the process only.
         let _ = self.events.send(Event::Trust(event)).await;
     }
+}
+
+/// Listens, beside the listener of the code before, which is on its way out.
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn next(replies: &mut mpsc::Receiver<Reply>) -> Option<Reply> {

@@ -278,14 +278,18 @@ impl Trust {
 
     // ---- the peer's side ----------------------------------------------------------------------
 
-    /// The peer will change its identity, or not any more.
+    /// The peer will change its identity, or not any more, or is as it was.
     pub(super) fn peer_announces(&mut self, key: NodeKey) {
         if self.peer.is_none() {
             return;
         }
+        let known = [self.peer, self.identities.peer_next];
+        if known == [Some(key), None] {
+            return;
+        }
         self.peer_rotation = None;
         self.identities.peer_next = (self.peer != Some(key)).then_some(key);
-        if self.identities.peer_node.is_none() {
+        if self.identities.peer_next.is_some() && self.identities.peer_node.is_none() {
             // What its epochs are ordered by stays, and is its fingerprint no more.
             self.identities.peer_node = self.peer;
         }

@@ -472,6 +472,28 @@ fn an_identity_is_not_changed_behind_the_back_of_those_who_are_away() {
     assert_eq!(one.orders.last(), Some(&TrustOrder::ExchangeIdentity));
 }
 
+/// A change that a restart of this node broke off is taken back when the two meet again.
+#[test]
+fn a_change_that_was_broken_off_leaves_no_second_key_trusted() {
+    let (mut one, mut two) = connected();
+    one.trust.rotate(NOW, ASKER, false, &one.standing.clone());
+    one.drain();
+    one.event(TrustEvent::IdentityPrepared(Ok(NEXT)));
+    pass(&mut one, &mut two);
+    assert_eq!(two.trusts(), [NodeKey([1; 32]), NEXT]);
+    let mut record = NodeRecord::default();
+    one.trust.stamp(&mut record);
+    one.trust = Trust::new(NodeKey([1; 32]), &record);
+    one.sent.clear();
+    for side in [&mut one, &mut two] {
+        side.trust.peer_connected(false);
+        side.trust.peer_connected(true);
+        side.drain();
+    }
+    pass(&mut one, &mut two);
+    assert_eq!(two.trusts(), [NodeKey([1; 32])]);
+}
+
 /// Whoever acts and is told of the peer's next identity confirms it when its host agents have.
 #[test]
 fn the_peers_next_identity_is_confirmed_with_the_host_agents() {
