@@ -200,6 +200,7 @@ impl Shell {
         let Some(known) = self.clients.get_mut(&client) else {
             return;
         };
+        self.port.sent();
         if known.waiting == 0 && known.socket.try_send(Channel::Broker, &frame).is_ok() {
             self.broker
                 .handle(now, Input::ClientSent { client, frames: 1 });
