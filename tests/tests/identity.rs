@@ -101,12 +101,11 @@ fn a_host_is_removed_and_enrolled_again() {
     // The agent that runs notices by itself.
     connected(2);
     await_obeyed(&lab).expect("obeyed");
-    let load = Load::start(&lab, RATE).expect("traffic");
+    Load::start(&lab, RATE).expect("traffic");
     let from = clock::now_ns();
     let window = lab
         .settled_traffic(from, from + 1_000_000_000)
         .expect("a second of traffic");
     assert_eq!(window.connections_failed, 0, "{window:#?}");
-    drop(load);
     lab.down().expect("down");
 }

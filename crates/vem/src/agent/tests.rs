@@ -316,7 +316,7 @@ fn only_the_active_that_is_obeyed_says_whom_to_trust() {
     bench.claim(A, epoch(1, 1), 1);
     bench.give(Input::Persisted(obeyed(epoch(1, 1))));
     bench.take();
-    let key = |number| model::NodeKey([number; 32]);
+    let key = |number| NodeKey([number; 32]);
     let trusts = |output: &Output| matches!(output, Output::Trust { .. });
     let too_many: Vec<_> = (0..5).map(key).collect();
     let both = vec![key(1), key(2)];
