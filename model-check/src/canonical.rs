@@ -90,7 +90,7 @@ fn rule(owner: &str, field: &str) -> Rule {
         | ("Leave", "mark")
         | ("Activating" | "Resetting", "write")
         | ("Reservation", "Writing")
-        | ("Node", "writes") => Rule::Writes,
+        | ("Node", "writes" | "last_write") => Rule::Writes,
         ("Context", "posture_sequence")
         | ("Active", "over_at")
         | ("Quiescing", "sequence")

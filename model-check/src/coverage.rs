@@ -30,6 +30,10 @@ pub struct Coverage {
     states: Vec<&'static str>,
     events: Vec<&'static str>,
     met: Vec<AtomicBool>,
+    /// Rows that were tried.
+    given: Vec<AtomicBool>,
+    /// States in which every event was tried.
+    probed: Vec<AtomicBool>,
     /// Every input is printed.
     tells: AtomicBool,
 }
@@ -53,6 +57,8 @@ impl Default for Coverage {
         states.extend(MORE_STATES);
         let cells = states.len() * events.len();
         Self {
+            given: (0..cells).map(|_| AtomicBool::new(false)).collect(),
+            probed: states.iter().map(|_| AtomicBool::new(false)).collect(),
             states,
             events: events.into_iter().collect(),
             met: (0..cells).map(|_| AtomicBool::new(false)).collect(),
@@ -64,22 +70,33 @@ impl Default for Coverage {
 impl Coverage {
     /// Notes that a node in `state` met `event`.
     pub(crate) fn note(&self, state: &'static str, event: &'static str) {
-        let cell = KNOWN.with_borrow_mut(|known| {
-            let mut place = |name: &'static str, names: &[&str]| {
-                let key = (name.as_ptr() as usize, name.len());
-                *known
-                    .entry(key)
-                    .or_insert_with(|| names.iter().position(|other| *other == name))
-            };
-            let state = place(state, &self.states)?;
-            let event = place(event, &self.events)?;
-            Some(state * self.events.len() + event)
-        });
-        if let Some(cell) = cell
+        if let Some(cell) = self.cell(state, event)
             && !self.met[cell].load(Ordering::Relaxed)
         {
             self.met[cell].store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The place of a row.
+    fn cell(&self, state: &'static str, event: &'static str) -> Option<usize> {
+        let state = place(state, &self.states)?;
+        let event = place(event, &self.events)?;
+        Some(state * self.events.len() + event)
+    }
+
+    /// Whether some event was not tried in `state` yet. Says so once: who asks tries them.
+    pub(crate) fn wants(&self, state: &'static str) -> bool {
+        place(state, &self.states)
+            .is_some_and(|state| !self.probed[state].swap(true, Ordering::Relaxed))
+    }
+
+    /// Notes that `event` is being tried in `state`; false if the table has no such row.
+    pub(crate) fn give(&self, state: &'static str, event: &'static str) -> bool {
+        let cell = self.cell(state, event);
+        if let Some(cell) = cell {
+            self.given[cell].store(true, Ordering::Relaxed);
+        }
+        cell.is_some()
     }
 
     /// The states of the table, each with the events that it met and those that it did not.
@@ -87,14 +104,18 @@ impl Coverage {
     pub fn rows(&self) -> Vec<Row> {
         let width = self.events.len();
         let row = |(index, state): (usize, &&'static str)| {
-            let (met, missed) = (0..width).partition::<Vec<usize>, _>(|event| {
-                self.met[index * width + event].load(Ordering::Relaxed)
-            });
-            let names = |places: Vec<usize>| places.into_iter().map(|at| self.events[at]).collect();
+            let is = |bits: &[AtomicBool], event: usize| {
+                bits[index * width + event].load(Ordering::Relaxed)
+            };
+            let all = |wanted: &dyn Fn(usize) -> bool| {
+                let events = (0..width).filter(|event| wanted(*event));
+                events.map(|event| self.events[event]).collect()
+            };
             Row {
                 state,
-                met: names(met),
-                missed: names(missed),
+                met: all(&|event| is(&self.met, event)),
+                given: all(&|event| !is(&self.met, event) && is(&self.given, event)),
+                missed: all(&|event| !is(&self.met, event) && !is(&self.given, event)),
             }
         };
         self.states.iter().enumerate().map(row).collect()
@@ -110,14 +131,26 @@ impl Coverage {
     }
 }
 
+/// The place of a name among `names`.
+fn place(name: &'static str, names: &[&str]) -> Option<usize> {
+    KNOWN.with_borrow_mut(|known| {
+        let key = (name.as_ptr() as usize, name.len());
+        *known
+            .entry(key)
+            .or_insert_with(|| names.iter().position(|other| *other == name))
+    })
+}
+
 /// One state of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Its name.
     pub state: &'static str,
-    /// Events met in it.
+    /// Events that came about in it.
     pub met: Vec<&'static str>,
-    /// Events not met in it.
+    /// Events not met, but tried, in it.
+    pub given: Vec<&'static str>,
+    /// Events neither met nor tried in it.
     pub missed: Vec<&'static str>,
 }
 

@@ -223,6 +223,12 @@ impl Site {
         if let Some(event) = event_of(core, now, &input, heard) {
             coverage.note(before.row, event);
         }
+        if coverage.wants(before.row) {
+            self.probe(node, before.row, coverage);
+        }
+        let Some(core) = &mut self.nodes[node].core else {
+            return;
+        };
         if coverage.tells() {
             println!("      {now} {} <- {input:?}", name(node));
         }
@@ -274,6 +280,7 @@ impl Site {
         let side = &mut self.nodes[node];
         match output {
             Output::Persist { write, record } => {
+                side.last_write = write;
                 side.writes.push_back((write, record));
                 self.queue.push_back(Event::Durable(node));
             }

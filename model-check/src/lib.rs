@@ -15,6 +15,7 @@
 //! | `actions` | what may happen |
 //! | `futures` | what becomes of a state once every fault is undone |
 //! | `canonical` | when two states are the same |
+//! | `probe` | every event of the transition table in every state met |
 //! | `coverage` | rows of the transition table that were met |
 //! | `configurations` | the bounds that are checked |
 //!
@@ -28,6 +29,7 @@ pub mod configurations;
 pub mod coverage;
 mod engine;
 mod futures;
+mod probe;
 mod rules;
 mod services;
 mod site;

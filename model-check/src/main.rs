@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use model_check::configurations::{self, Configuration};
-use model_check::coverage::Coverage;
+use model_check::coverage::{Coverage, Row};
 use model_check::{Pair, Site};
 use serde::Serialize;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -33,6 +33,9 @@ struct Arguments {
     /// Lets so many things happen at once, instead of what the configuration says.
     #[arg(long)]
     at_once: Option<u8>,
+    /// Prints which rows of the transition table did not come about, but were tried.
+    #[arg(long)]
+    rows: bool,
     /// Prints every input of a core on the way to a broken rule.
     #[arg(long)]
     inputs: bool,
@@ -92,17 +95,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         outcomes.push(check(arguments, configuration, &coverage));
     }
-    for row in coverage.rows() {
-        println!(
-            "{:<30} {} met; missed: {}",
-            row.state,
-            row.met.len(),
-            row.missed.join("; ")
-        );
-    }
+    let all = arguments.configurations.is_empty();
+    let covered = rows(&coverage, arguments.rows) || !all;
     let well = outcomes
         .iter()
-        .all(|outcome| outcome.broken.is_empty() && outcome.fixpoint);
+        .all(|outcome| outcome.broken.is_empty() && outcome.fixpoint)
+        && covered;
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&outcomes).context("results as JSON")?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
@@ -112,6 +110,29 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Prints how much of the transition table was visited. True if all of it was.
+fn rows(coverage: &Coverage, each: bool) -> bool {
+    let rows = coverage.rows();
+    let count = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    let (met, given) = (count(|row| row.met.len()), count(|row| row.given.len()));
+    let missed = count(|row| row.missed.len());
+    println!(
+        "transition table: {} states, {} rows: {met} came about, {given} more were tried, \
+         {missed} were missed",
+        rows.len(),
+        met + given + missed
+    );
+    for row in rows {
+        if each {
+            println!("  {}: tried only: {}", row.state, row.given.join("; "));
+        }
+        if !row.missed.is_empty() {
+            println!("  {}: MISSED: {}", row.state, row.missed.join("; "));
+        }
+    }
+    missed == 0
 }
 
 fn check(

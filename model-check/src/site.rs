@@ -58,6 +58,8 @@ pub struct Node {
     pub durable: NodeRecord,
     /// Writes of it under way.
     pub(crate) writes: VecDeque<(u64, NodeRecord)>,
+    /// The newest write that was asked for.
+    pub(crate) last_write: u64,
     /// Its disk makes nothing durable at the moment.
     pub slow_disk: bool,
     /// Newest commit in its store.
@@ -219,6 +221,7 @@ impl Node {
                 ..NodeRecord::default()
             },
             writes: VecDeque::new(),
+            last_write: 0,
             slow_disk: false,
             history: (Epoch::default(), Lsn(0)),
             has_newest: true,
@@ -330,6 +333,7 @@ impl Site {
         side.comes = comes;
         side.down_for = 0;
         side.writes.clear();
+        side.last_write = 0;
         side.told = Activity::Idle;
         side.redundant = false;
         side.posture = 0;
