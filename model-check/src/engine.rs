@@ -223,7 +223,8 @@ impl Site {
         if let Some(event) = event_of(core, now, &input, heard) {
             coverage.note(before.row, event);
         }
-        if coverage.wants(before.row) {
+        // A node that has not spoken yet is tried when it has.
+        if self.nodes[node].said.is_some() && coverage.wants(before.row) {
             self.probe(node, before.row, coverage);
         }
         let Some(core) = &mut self.nodes[node].core else {
