@@ -26,7 +26,7 @@ fn random_faults_break_nothing() {
         rate: RATE,
         profile: Some(Profile::Default),
     };
-    let report = random::run(&lab, &options, &|line| eprintln!("{line}")).expect("a soak");
+    let report = random::run(&lab, &options, &|line| eprintln!("{line}"), &|_| {}).expect("a soak");
     nothing_broke(&report.violations);
     assert!(report.failovers > 2, "{report:#?}");
     assert!(

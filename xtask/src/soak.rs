@@ -150,7 +150,11 @@ fn scenario(lab: &Lab, options: &Options, progress: &Progress) -> Result<Vec<Vio
                 rate: options.rate,
                 profile: options.profile.map(Into::into),
             };
-            let report = random::run(lab, &wanted, &say)?;
+            let keep = |report: &random::Report| {
+                // The last of them counts; that one is checked.
+                let _ = write(options, report);
+            };
+            let report = random::run(lab, &wanted, &say, &keep)?;
             write(options, &report)?;
             println!("{}", render(&report));
             Ok(report.violations)

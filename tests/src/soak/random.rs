@@ -164,16 +164,24 @@ impl Round {
     }
 }
 
-/// Runs the scenario on a redundant pair with the sample policy.
+/// Runs the scenario on a redundant pair with the sample policy; `keep` is given the figures so far
+/// now and then, so that a run that is killed has not been for nothing.
 ///
 /// # Errors
 /// When the site itself fails, not when the product does: that is in the report.
-pub fn run(lab: &Lab, options: &Options, say: &dyn Fn(&str)) -> Result<Report> {
+pub fn run(
+    lab: &Lab,
+    options: &Options,
+    say: &dyn Fn(&str),
+    keep: &dyn Fn(&Report),
+) -> Result<Report> {
     let watch = Watch::default();
     let mut soak = Soak {
         lab,
         options,
         say,
+        keep,
+        started_ns: clock::now_ns(),
         watch: &watch,
         ledger: Ledger::default(),
         pending: VecDeque::new(),
@@ -181,14 +189,13 @@ pub fn run(lab: &Lab, options: &Options, say: &dyn Fn(&str)) -> Result<Report> {
         figures: Figures::default(),
         violations: Vec::new(),
     };
-    let started_ns = clock::now_ns();
     thread::scope(|scope| {
         watch.run(lab, scope);
-        let ended = soak.rounds(started_ns);
+        let ended = soak.rounds();
         watch.stop();
         ended
     })?;
-    Ok(soak.report(started_ns))
+    Ok(soak.report())
 }
 
 /// Figures of the rounds so far.
@@ -212,6 +219,8 @@ struct Soak<'a> {
     lab: &'a Lab,
     options: &'a Options,
     say: &'a dyn Fn(&str),
+    keep: &'a dyn Fn(&Report),
+    started_ns: u64,
     watch: &'a Watch,
     ledger: Ledger,
     pending: VecDeque<Pending>,
@@ -221,12 +230,12 @@ struct Soak<'a> {
 }
 
 impl Soak<'_> {
-    fn rounds(&mut self, started_ns: u64) -> Result<()> {
+    fn rounds(&mut self) -> Result<()> {
         let mut load = Load::start(self.lab, self.options.rate)?;
         super::set_profile(self.lab, self.profile)?;
         let last = self.options.first_round.saturating_add(self.options.rounds);
         for number in self.options.first_round..last {
-            let elapsed = Duration::from_nanos(clock::now_ns() - started_ns);
+            let elapsed = Duration::from_nanos(clock::now_ns() - self.started_ns);
             if elapsed >= self.options.duration || self.violations.len() >= VIOLATIONS_MAX {
                 break;
             }
@@ -242,6 +251,9 @@ impl Soak<'_> {
                 break;
             }
             self.look_at_some(1)?;
+            if number.is_multiple_of(ROUNDS_A_PROFILE) {
+                (self.keep)(&self.report());
+            }
         }
         self.look_at_all()?;
         load.stop()
@@ -461,9 +473,14 @@ impl Soak<'_> {
         figures.forbidden_attempts += window.forbidden_attempts;
         figures.syn_retransmitted += window.syn_retransmitted;
         (self.say)(&format!(
-            "round {:>4}: {}: stall {:.1} ms, slowest connect {:.1} ms",
+            "round {:>4}: {}{}: stall {:.1} ms, slowest connect {:.1} ms",
             round.number,
             round.what,
+            if round.failed_over {
+                ", failed over"
+            } else {
+                ""
+            },
             window.stall_ms(),
             window.connect_slowest_ms
         ));
@@ -482,9 +499,9 @@ impl Soak<'_> {
         });
     }
 
-    fn report(self, started_ns: u64) -> Report {
-        let figures = self.figures;
-        let seconds = ms_between(started_ns, clock::now_ns()) / 1000.0;
+    fn report(&self) -> Report {
+        let figures = &self.figures;
+        let seconds = ms_between(self.started_ns, clock::now_ns()) / 1000.0;
         // Counts far below the 53 bits that a double holds.
         let a_minute = figures.failovers as f64 * 60.0 / seconds.max(1.0);
         Report {
@@ -494,19 +511,19 @@ impl Soak<'_> {
             rounds: figures.rounds,
             failovers: figures.failovers,
             failovers_per_minute: (a_minute * 10.0).round() / 10.0,
-            faults: figures.faults,
-            stall_ms: Distribution::of(figures.stalls),
-            slowest_connect_ms: Distribution::of(figures.connects),
-            slowest_connect_all_ms: Distribution::of(figures.connects_all),
-            redundant_ms: Distribution::of(figures.redundant),
-            one_active_ms: Distribution::of(figures.one_active),
+            faults: figures.faults.clone(),
+            stall_ms: Distribution::of(figures.stalls.clone()),
+            slowest_connect_ms: Distribution::of(figures.connects.clone()),
+            slowest_connect_all_ms: Distribution::of(figures.connects_all.clone()),
+            redundant_ms: Distribution::of(figures.redundant.clone()),
+            one_active_ms: Distribution::of(figures.one_active.clone()),
             connections: figures.connections,
             datagrams: figures.datagrams,
             forbidden_attempts: figures.forbidden_attempts,
             syn_retransmitted: figures.syn_retransmitted,
             commits: self.ledger.counts(),
             looks: self.watch.looks(),
-            violations: self.violations,
+            violations: self.violations.clone(),
         }
     }
 }
