@@ -35,7 +35,8 @@ impl Epoch {
     #[must_use]
     pub const fn above(self, node: NodeKey, incarnation: Incarnation) -> Self {
         Self {
-            counter: self.counter + 1,
+            // Not reached by one takeover after another; who tells such an epoch is not believed.
+            counter: self.counter.saturating_add(1),
             node,
             incarnation,
         }

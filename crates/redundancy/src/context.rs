@@ -29,6 +29,9 @@ const COMMANDS_MAX: usize = 16;
 /// its restarts. Beyond, the oldest question is dropped, and its asker asks again.
 const QUESTIONS_MAX: usize = 16;
 
+/// Takeovers that a node may have missed: more than one a second in a hundred years.
+const EPOCH_LEAP_MAX: u64 = 1 << 32;
+
 /// Writes under way whose epoch is remembered; beyond, the oldest is taken as not durable until a
 /// newer one is.
 const EPOCHS_MAX: usize = 64;
@@ -121,6 +124,8 @@ pub(crate) struct Context {
     revision: u64,
     /// Commits that wait for leave to go ahead without the standby.
     pub(crate) questions: Vec<u64>,
+    /// A VEM told an epoch that was not believed; said once.
+    disbelieved: bool,
     pub(crate) degraded: bool,
     /// What this active lacks, until a standby holds a copy again.
     pub(crate) gap: Option<Gap>,
@@ -159,6 +164,7 @@ impl Context {
             said: None,
             revision: 0,
             questions: Vec::new(),
+            disbelieved: false,
             degraded: false,
             gap: None,
             outputs: VecDeque::new(),
@@ -206,6 +212,32 @@ impl Context {
     /// Somebody has used this epoch.
     pub(crate) fn see(&mut self, epoch: Epoch) {
         self.seen = self.seen.max(epoch);
+    }
+
+    /// What the VEMs know. One that tells an epoch which nobody can have reached since this node
+    /// last looked is not believed: it would leave none above it, and the pair without a lead for
+    /// good.
+    pub(crate) fn told_by_vems(&mut self, mut report: VemReport) {
+        let known = self.seen.max(self.record.highest_epoch).counter;
+        let possible = known.saturating_add(EPOCH_LEAP_MAX);
+        for told in [&mut report.highest_epoch, &mut report.promised_epoch] {
+            if told.counter > possible {
+                if !self.disbelieved {
+                    self.disbelieved = true;
+                    self.log(
+                        2,
+                        "IMPOSSIBLE_EPOCH",
+                        format!(
+                            "A host agent tells an epoch that nobody can have reached: {told}."
+                        ),
+                    );
+                }
+                *told = self.seen;
+            }
+        }
+        self.vems = report;
+        self.see(report.highest_epoch);
+        self.promised = self.promised.max(report.promised_epoch);
     }
 
     pub(crate) fn note_down(&mut self, now: Time, service: Option<ServiceName>) {

@@ -232,9 +232,7 @@ impl Core {
             }
             Input::AskAlone { question } => ctx.ask_alone(question),
             Input::Vems(report) => {
-                ctx.vems = report;
-                ctx.see(report.highest_epoch);
-                ctx.promised = ctx.promised.max(report.promised_epoch);
+                ctx.told_by_vems(report);
             }
             Input::Canary { finished } => ctx.canary = ctx.canary.max(finished),
             Input::Command { command, kind } => return self.command(now, command, kind),

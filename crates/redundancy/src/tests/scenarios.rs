@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-use model::Role;
+use model::{Epoch, Role};
 use wire::heartbeat::State;
+use wire::supervision::VemReport;
 
 use super::pair::{A, B, Pair};
-use crate::{Command, ServicesHealth};
+use crate::{Command, Input, ServicesHealth};
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -466,7 +467,33 @@ fn an_active_that_is_well_is_not_reset_by_a_standby_that_cannot_hear_it() {
         epoch,
     };
     let core = pair.sides[A].core.as_mut().expect("runs");
-    core.handle(now, crate::Input::Control(order));
+    core.handle(now, Input::Control(order));
     pair.run(1_000);
     assert_eq!(pair.sides[A].acting(), Some(epoch));
+}
+
+#[test]
+fn a_host_agent_that_tells_an_impossible_epoch_is_not_believed() {
+    let mut pair = Pair::stable(1);
+    let impossible = Epoch {
+        counter: u64::MAX,
+        ..Epoch::default()
+    };
+    let report = VemReport {
+        registered: 1,
+        connected: 1,
+        highest_epoch: impossible,
+        promised_epoch: impossible,
+        ..VemReport::default()
+    };
+    for side in [A, B] {
+        pair.tell(side, Input::Vems(report));
+    }
+    pair.run(2_000);
+    assert_eq!(pair.actives(), [A]);
+    assert!(pair.is_stable(B));
+    pair.kill(A);
+    pair.run_until("B leads under the next epoch", 2_000, |pair| {
+        pair.actives() == [B]
+    });
 }
