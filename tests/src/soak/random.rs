@@ -312,7 +312,9 @@ impl Soak<'_> {
             number: round.number,
             what: what.clone(),
             failed_over: active != survivor,
-            may_cost_a_syn: round.faults.iter().any(Fault::may_cost_a_syn),
+            // Two at once may leave nobody who decides, for as long as a node takes to boot.
+            may_cost_a_syn: round.faults.len() > 1
+                || round.faults.iter().any(Fault::may_cost_a_syn),
             from_ns: struck.at_ns - LEAD_NS,
             to_ns: clock::now_ns(),
             looks: 0,
