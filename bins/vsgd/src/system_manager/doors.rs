@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use model::{LinkId, NodeKey, PortKind};
 use node::supervisor::TrustEvent;
+use runtime::clock;
 use runtime::envelope::{EXPORT_BYTES, EXPORT_LABEL, ExportedKeys};
 use runtime::gate::Gate;
 use runtime::identity::Identity;
@@ -37,6 +38,8 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_millis(500);
 /// One try, including the handshake. Shorter than TCP's first retransmission of a lost SYN.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(900);
+/// A connection that lives shorter than this is no reason to dial fast again.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
 /// How often a node without a peer shows itself: an operator who looks on the other node sees it
 /// within a moment.
 const KNOCK_PERIOD: Duration = Duration::from_secs(2);
@@ -140,6 +143,7 @@ async fn dial(shared: Arc<Shared>, link: LinkId, local: SocketAddr, peer: Socket
     let mut renewals = shared.renewals.subscribe();
     let mut pause = REDIAL_MIN;
     let mut serving: Option<JoinHandle<()>> = None;
+    let mut born = clock::now();
     loop {
         let renews = renewals.has_changed().is_ok_and(|changed| changed);
         let now = *conduct.borrow_and_update();
@@ -160,16 +164,22 @@ async fn dial(shared: Arc<Shared>, link: LinkId, local: SocketAddr, peer: Socket
                     _ = renewals.changed() => renewals.mark_changed(),
                     _ = conduct.changed() => conduct.mark_changed(),
                 }
-                pause = REDIAL_MIN;
                 if renewals.has_changed().is_ok_and(|changed| changed) {
                     continue;
                 }
+                // One that ends at once was refused by a peer that does not trust us.
+                pause = if clock::now().since(born) >= SHORT_LIVED {
+                    REDIAL_MIN
+                } else {
+                    (pause * 2).min(REDIAL_MAX)
+                };
                 pause
             }
             (Conduct::Dials, _) => {
                 let stands = serving.as_ref().is_some_and(|task| !task.is_finished());
                 if let Some(connection) = shared.dial(local, peer, renews && stands).await {
                     renewals.mark_unchanged();
+                    born = clock::now();
                     let (shared, renewal) = (Arc::clone(&shared), renews && stands);
                     serving = Some(tokio::spawn(async move {
                         shared.serve(link, connection, renewal).await;
