@@ -68,3 +68,27 @@ fn a_report_from_when_it_followed_does_not_grant_leave() {
     let (_, granted, _) = give(&mut core, Input::Persisted { write });
     assert!(granted);
 }
+
+/// An active that resets says whether its grant stands: it may have taken it back and committed
+/// alone, unheard.
+#[test]
+fn the_last_words_of_a_reset_say_whether_the_grant_stands() {
+    for grant in [true, false] {
+        let pair = Pair::stable(1);
+        let mut core = pair.core(B).clone();
+        let said = pair.core(A).ctx.said.clone().expect("A speaks");
+        let last = Input::Heartbeat {
+            link: LinkId(0),
+            content: wire::heartbeat::Content {
+                revision: said.revision + 1,
+                state: State::Resetting,
+                grant,
+                ..said
+            },
+            peer_hold_time: Duration::from_millis(300),
+            echo: pair.now,
+        };
+        core.handle(pair.now, last);
+        assert_eq!(core.acting().is_some(), grant);
+    }
+}
