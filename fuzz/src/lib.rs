@@ -7,7 +7,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`targets`] | the targets |
+//! | [`mod@targets`] | the targets |
 //! | [`generate`] | valid values of any type that can be deserialized |
 //! | [`mutate`] | small changes of an input |
 //! | [`run`] | one input under watch; a campaign over many |
