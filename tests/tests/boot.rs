@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use system_tests::lab::{ALONE, FOLLOWS, REDUNDANT};
 use system_tests::soak::await_obeyed;
-use system_tests::{Lab, bench, site, wait};
+use system_tests::{Lab, agent, bench, site, wait};
 
 const STATUS: &str = "show system redundancy status";
 
@@ -22,6 +22,21 @@ fn b_led_and_committed(lab: &Lab, a: &str) {
 fn running(lab: &Lab, node: &str) -> String {
     lab.must_shell(node, &["show running-config"])
         .expect("the configuration")
+}
+
+/// Waits until every host has, or has not, a connection to `node`.
+fn await_hosts(lab: &Lab, node: &str, connected: bool) {
+    let index = usize::from(node == site::NODES[1]);
+    wait::until("every host says so", Duration::from_secs(10), || {
+        for host in site::HOSTS {
+            let status = agent::Status::peek(lab, host)?;
+            if status.gateways[index].connected != connected {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .unwrap_or_else(|error| panic!("connected to {node}: {connected}: {error:#}"));
 }
 
 /// Schedule 3.
@@ -110,7 +125,11 @@ fn a_node_that_is_forced_active_leads_and_the_other_follows() {
     let (lab, a) = bench::pair_with_policy();
     let b = site::other(a);
     b_led_and_committed(&lab, a);
+    // It takes an epoch above all that it can learn: the hosts, once they have found it again, tell
+    // what B has led under.
+    await_hosts(&lab, a, false);
     lab.fault(&["start-node", a]).expect("A boots alone");
+    await_hosts(&lab, a, true);
     lab.await_text(a, STATUS, "may have led since this one did")
         .expect("it waits");
     lab.must_shell(a, &["system redundancy force-active"])
