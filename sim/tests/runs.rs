@@ -119,8 +119,10 @@ fn each_invariant_can_fail() {
     assert!(l4_few_role_changes::holds(2).is_ok() && l4_few_role_changes::holds(3).is_err());
     assert!(l6_commands_end::holds(40 * second, Some(20 * second)).is_ok());
     assert!(l6_commands_end::holds(60 * second, Some(20 * second)).is_err());
-    assert!(s7_only_stable_takes_over::acts(Some(State::Synchronizing), 2).is_err());
-    assert!(s7_only_stable_takes_over::acts(Some(State::Synchronizing), 1).is_ok());
+    assert!(s7_only_stable_takes_over::acts(Some(State::Synchronizing), 2, None).is_err());
+    assert!(s7_only_stable_takes_over::acts(Some(State::Synchronizing), 1, None).is_ok());
+    assert!(s7_only_stable_takes_over::acts(Some(State::Standby), 0, Some(4)).is_err());
+    assert!(s7_only_stable_takes_over::acts(Some(State::Initializing), 0, Some(4)).is_ok());
     assert!(s8_no_switchover_without_standby::quiesces(9 * second, None).is_err());
     assert!(s8_no_switchover_without_standby::quiesces(9 * second, Some(8 * second)).is_ok());
 }

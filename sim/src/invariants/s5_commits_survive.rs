@@ -78,6 +78,19 @@ impl CommitsSurvive {
         self.forked = true;
     }
 
+    /// The replicated change that a standby with this configuration lacks, if it must have all:
+    /// no stable standby lacks one.
+    #[must_use]
+    pub fn lacking(&self, running: &str) -> Option<u32> {
+        let there = zones(running);
+        let lacks = |change: &&u32| !there.contains(zone(**change).as_str());
+        self.replicated
+            .iter()
+            .find(lacks)
+            .copied()
+            .filter(|_| !self.forked)
+    }
+
     /// How many were replicated.
     #[must_use]
     pub fn len(&self) -> usize {

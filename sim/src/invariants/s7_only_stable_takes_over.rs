@@ -17,12 +17,20 @@ pub fn lacking(status: &RedundancyStatus) -> usize {
     parts.split(", ").filter(part).count()
 }
 
-/// A node begins to act; this is what it last said of itself, if it has said anything, and how
-/// many parts it lacked before.
+/// A node begins to act; this is what it last said of itself, if it has said anything, how many
+/// parts it said that it lacked before, and a replicated change that it really lacks.
 ///
 /// # Errors
 /// If it followed and cannot have been stable.
-pub fn acts(said: Option<State>, lacked: usize) -> Result<(), String> {
+pub fn acts(said: Option<State>, lacked: usize, missing: Option<u32>) -> Result<(), String> {
+    match (said, missing) {
+        (Some(State::Synchronizing | State::Standby), Some(change)) => {
+            return Err(format!(
+                "S7: a standby without the replicated change z{change} has taken over"
+            ));
+        }
+        (Some(_) | None, Some(_) | None) => {}
+    }
     match said {
         Some(State::Synchronizing) if lacked > 1 => Err(format!(
             "S7: a standby that lacked {lacked} parts of being stable has taken over"

@@ -391,7 +391,13 @@ impl World {
             .line(self.now, format_args!("node {node} ACTS under {epoch}"));
         let machine = &self.machines[node];
         let s2 = s2_epochs_never_decrease::node_acts(machine, epoch);
-        let s7 = s7_only_stable_takes_over::acts(machine.said, machine.lacked);
+        let running = self.running(node);
+        let missing = self
+            .watch
+            .s5
+            .lacking(&running)
+            .filter(|_| !running.is_empty());
+        let s7 = s7_only_stable_takes_over::acts(machine.said, machine.lacked, missing);
         let s1 = self.watch.s1.acts(node, machine.boot, epoch);
         self.machines[node].acted = self.machines[node].acted.max(epoch);
         self.insist(s1);
