@@ -23,13 +23,10 @@ pub fn lacking(status: &RedundancyStatus) -> usize {
 /// # Errors
 /// If it followed and cannot have been stable.
 pub fn acts(said: Option<State>, lacked: usize, missing: Option<u32>) -> Result<(), String> {
-    match (said, missing) {
-        (Some(State::Synchronizing | State::Standby), Some(change)) => {
-            return Err(format!(
-                "S7: a standby without the replicated change z{change} has taken over"
-            ));
-        }
-        (Some(_) | None, Some(_) | None) => {}
+    if let (Some(State::Synchronizing | State::Standby), Some(change)) = (said, missing) {
+        return Err(format!(
+            "S7: a standby without the replicated change z{change} has taken over"
+        ));
     }
     match said {
         Some(State::Synchronizing) if lacked > 1 => Err(format!(
